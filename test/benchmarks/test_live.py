@@ -18,7 +18,7 @@ import live
 from vljepa_ros.core.types import Answer
 
 
-def test_a_perfect_service_is_as_good_as_it_is_offline(
+def test_a_service_with_correct_answers_has_full_accuracy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = context([film(tmp_path, 'a', [annotation('act'), annotation('rest')])])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scripts in benchmarks/: description of the measurement setup, and one line for invalid input."""
+"""Scripts in benchmarks/: metadata of the measurement, and one-line errors."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index in range(2):
         frames = np.full((20, 32, 32, 3), 40 * index, np.uint8)
         frames[10:, :, :16] = 255
-        said = (
+        annotations = (
             Annotation(0.0, 1.0, 'rest', 'rest', 'push', 'puck', 'red'),
             Annotation(1.0, 2.0, 'reach:puck:red', 'reach', 'push', 'puck', 'red'),
         )
         stamps = np.arange(20) * 100_000_000
-        write_stream(folder, StreamData(f'validation-{index}', frames, stamps, said, {}))
+        write_stream(folder, StreamData(f'validation-{index}', frames, stamps, annotations, {}))
     return folder
 
 
@@ -66,7 +66,7 @@ def run_script(
     return run
 
 
-def test_the_sweep_gives_every_setting_with_its_circumstances(
+def test_the_sweep_reports_all_settings_with_model_and_versions(
     run_script: Callable[..., str], split: Path
 ) -> None:
     found = json.loads(run_script('segmenter', split, '--json'))
@@ -83,26 +83,28 @@ def test_the_sweep_gives_every_setting_with_its_circumstances(
         assert 2 / 4 <= row['decodes'] <= 20 / 4 and 0 <= row['labelled'] <= row['boundaries']
 
 
-def test_the_sweep_is_a_table_for_people(run_script: Callable[..., str], split: Path) -> None:
+def test_the_sweep_prints_a_table_by_default(run_script: Callable[..., str], split: Path) -> None:
     out = run_script('segmenter', split, '--streams', 1)
     assert out.startswith('| `change_threshold` | `drift_threshold` | CIDEr-D kept |')
     assert out.count('**') == 4 and '| **1.4** | **0.2** |' in out and torch.__version__ in out
 
 
-def test_all_rules_of_change_detection_are_compared(
+def test_all_change_detection_rules_are_compared(
     run_script: Callable[..., str], split: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip('matplotlib')
-    picture = tmp_path / 'changes.png'
-    found = json.loads(run_script('changes', split, '--json', '--plot', picture))
+    plot = tmp_path / 'changes.png'
+    found = json.loads(run_script('changes', split, '--json', '--plot', plot))
     names = [row['rule'] for row in found['rules']]
     assert {'ours', 'cumulative sum', 'Bayesian change points'} <= set(names)
     for row in found['rules']:
         assert len(row['curve']['labelled']) == len(row['curve']['threshold']) > 10
-    assert picture.read_bytes().startswith(b'\x89PNG')
+    assert plot.read_bytes().startswith(b'\x89PNG')
 
 
-def test_a_watch_is_right_while_it_is_shown(run_script: Callable[..., str], split: Path) -> None:
+def test_watch_precision_recall_and_delay_of_known_scores(
+    run_script: Callable[..., str], split: Path
+) -> None:
     found = json.loads(run_script('watching', split, '--json'))
     assert found['conditions'] == 4 and len(found['settings']) == 5 * 3  # rest, and reach
     watching = importlib.import_module('watching')
@@ -124,7 +126,7 @@ def test_a_watch_is_right_while_it_is_shown(run_script: Callable[..., str], spli
             'recall': 1 / 2,
             'absent': 1 / 2,
             'delay_s': 0.8,
-            'early': 0.0,  # none is long enough
+            'early': 0.0,  # no watch is long enough
             'late': 0.0,
         }
     )
@@ -138,7 +140,7 @@ def test_a_watch_is_right_while_it_is_shown(run_script: Callable[..., str], spli
 
 
 @pytest.mark.parametrize('number', range(8))
-def test_every_rule_finds_plain_changes(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_every_rule_detects_clear_changes(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
     rule = importlib.import_module('change_rules').RULES[number]
     if rule.needs:
@@ -154,9 +156,7 @@ def test_every_rule_finds_plain_changes(monkeypatch: pytest.MonkeyPatch, number:
 
 
 @pytest.mark.parametrize('kind', ['tiny_bidirectional', 'tiny_dual_encoder'])
-def test_vision_without_weights_are_measured_all_the_same(
-    tiny_folder: Path, tmp_path: Path, kind: str
-) -> None:
+def test_latency_is_measured_without_weights(tiny_folder: Path, tmp_path: Path, kind: str) -> None:
     folder = importlib.import_module(f'helpers.{kind}').save(tmp_path / kind)
     (folder / 'weights.safetensors').unlink()
     found = json.loads(
@@ -175,7 +175,7 @@ def test_vision_without_weights_are_measured_all_the_same(
 
 
 @pytest.mark.parametrize(
-    ('name', 'arguments', 'named'),
+    ('name', 'arguments', 'token'),
     [
         ('benchmarks/segmenter.py', ('nowhere',), 'nowhere'),
         ('benchmarks/segmenter.py', ('.', '--streams', '-1'), '--streams (-1)'),
@@ -185,37 +185,41 @@ def test_vision_without_weights_are_measured_all_the_same(
         ('benchmarks/decoding.py', ('--device', 'gpu'), "unknown device 'gpu'"),
     ],
 )
-def test_bad_input_is_one_line(name: str, arguments: tuple[str, ...], named: str) -> None:
+def test_invalid_input_gives_a_one_line_error(
+    name: str, arguments: tuple[str, ...], token: str
+) -> None:
     result = script(name, *arguments)
     assert result.returncode == 2 and result.stdout == ''
-    assert result.stderr.count('\n') == 1 and named in result.stderr
+    assert result.stderr.count('\n') == 1 and token in result.stderr
 
 
-def test_a_folder_without_a_whole_stream_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_without_complete_streams_gives_a_one_line_error(tmp_path: Path) -> None:
     result = script('benchmarks/segmenter.py', tmp_path)
     assert result.returncode == 2 and result.stderr.count('\n') == 1
     assert str(tmp_path) in result.stderr
 
 
-def test_every_way_to_words_is_compared_on_predictions(
+def test_all_text_decoders_are_compared_on_predictions(
     run_script: Callable[..., str], split: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoders = importlib.import_module('text_decoders')
     data = split.parent
     if not (data / 'train').exists():
         shutil.copytree(split, data / 'train')
-    one = {'noise_length': (0.5,)}  # four moments are too few to choose by
-    ways = {name: decoders.WAYS[name] | one for name in ('text alone', 'means, even noise')}
-    monkeypatch.setattr(decoders, 'WAYS', ways)
+    one_length = {'noise_length': (0.5,)}  # four moments are too few to choose by
+    variants = {
+        name: decoders.WAYS[name] | one_length for name in ('text alone', 'means, even noise')
+    }
+    monkeypatch.setattr(decoders, 'WAYS', variants)
     monkeypatch.setattr('vljepa_ros.evaluate.moments.CONTEXT_S', 0.4)  # streams of two seconds
-    texts = {'rest': ('zebra',), 'reach': ('giraffe',)}  # words of no reference
+    texts = {'rest': ('zebra',), 'reach': ('giraffe',)}  # in no reference text
     monkeypatch.setattr(
         decoders, 'ConceptTexts', lambda concepts: SimpleNamespace(sentences=texts)
     )
     found = json.loads(run_script('text_decoders', data, '--steps', 2, '--json'))
-    by_way = {row['way']: row for row in found['rows']}
-    assert [*by_way] == [decoders.OWN, decoders.NEAREST, decoders.PLACED, *ways]
-    assert [by_way[way]['noise'] for way in ways] == ['none', 'even 0.5']
+    by_decoder = {row['way']: row for row in found['rows']}
+    assert [*by_decoder] == [decoders.OWN, decoders.NEAREST, decoders.PLACED, *variants]
+    assert [by_decoder[way]['noise'] for way in variants] == ['none', 'even 0.5']
     assert found['judged_on'] == found['learned_from'] == 4
-    assert all(by_way[way]['CIDEr-D']['value'] == 0 for way in (decoders.NEAREST, *ways))
-    assert by_way[decoders.OWN]['correct sentences']['count'] == 4
+    assert all(by_decoder[way]['CIDEr-D']['value'] == 0 for way in (decoders.NEAREST, *variants))
+    assert by_decoder[decoders.OWN]['correct sentences']['count'] == 4

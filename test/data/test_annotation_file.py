@@ -19,7 +19,7 @@ from vljepa_ros.data.annotation_file import (
 )
 
 
-def fails(path: Path, *parts: str) -> None:
+def assert_error(path: Path, *parts: str) -> None:
     with pytest.raises(AnnotationError) as caught:
         read_annotations(path)
     text = str(caught.value)
@@ -27,7 +27,7 @@ def fails(path: Path, *parts: str) -> None:
     assert all(part in text for part in parts), text
 
 
-def test_lines_are_read_in_the_order_of_their_times(tmp_path: Path) -> None:
+def test_lines_are_sorted_by_time(tmp_path: Path) -> None:
     path = lines(
         tmp_path / 'a.jsonl',
         said(2, 3.5, 'B'),
@@ -49,7 +49,7 @@ def test_lines_are_read_in_the_order_of_their_times(tmp_path: Path) -> None:
     assert (found.questions[0].prompt, found.questions[0].answer) == ('Does it?', 'yes')
 
 
-def test_the_files_of_other_systems_are_read(tmp_path: Path) -> None:
+def test_byte_order_marks_and_windows_line_ends_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / 'a.jsonl'
     texts = (
         '{"start": 0, "end": 1, "text": "one\u2028line"}\r\n{"start": 1, "end": 2, "text": "é"}'
@@ -109,23 +109,23 @@ def test_further_keys_of_annotate_are_ignored(tmp_path: Path) -> None:
 )
 def test_an_invalid_line_is_named(tmp_path: Path, line: Any, parts: list[str]) -> None:
     path = lines(tmp_path / 'a.jsonl', said(10, 11), line)
-    fails(path, f'{path}:2: ', *parts)
+    assert_error(path, f'{path}:2: ', *parts)
 
 
-def test_a_file_without_lines_is_named(tmp_path: Path) -> None:
-    fails(tmp_path / 'gone.jsonl', 'No such file')
-    fails(lines(tmp_path / 'a.jsonl', '', ' '), 'a.jsonl')
+def test_an_unreadable_or_empty_file_is_named(tmp_path: Path) -> None:
+    assert_error(tmp_path / 'gone.jsonl', 'No such file')
+    assert_error(lines(tmp_path / 'a.jsonl', '', ' '), 'a.jsonl')
     (tmp_path / 'b.jsonl').write_bytes(b'{"start": 0, "end": 1, "text": "\xff"}')
-    fails(tmp_path / 'b.jsonl', 'UTF-8')
-    fails(tmp_path, 'Is a directory')
+    assert_error(tmp_path / 'b.jsonl', 'UTF-8')
+    assert_error(tmp_path, 'Is a directory')
 
 
 def test_an_overlap_names_both_lines(tmp_path: Path) -> None:
     path = lines(tmp_path / 'a.jsonl', said(4, 6), said(0, 2), said(1.5, 3))
-    fails(path, f'{path}:3: ', 'line 2')
-    fails(lines(path, said(0, 9), said(2, 3), said(3, 4)), f'{path}:2: ', 'line 1')
-    fails(lines(path, said(0, 2, source='a'), said(1, 3)), f'{path}:2: ', 'line 1')
-    fails(lines(path, said(1, 2, source='a'), said(1, 2, source='a')), 'line 1')
+    assert_error(path, f'{path}:3: ', 'line 2')
+    assert_error(lines(path, said(0, 9), said(2, 3), said(3, 4)), f'{path}:2: ', 'line 1')
+    assert_error(lines(path, said(0, 2, source='a'), said(1, 3)), f'{path}:2: ', 'line 1')
+    assert_error(lines(path, said(1, 2, source='a'), said(1, 2, source='a')), 'line 1')
 
 
 def test_adjacent_texts_and_texts_of_other_cameras_do_not_overlap(tmp_path: Path) -> None:
@@ -148,14 +148,14 @@ def test_a_concept_id_ignores_case_spaces_and_the_final_period() -> None:
     assert meaning_of('at 0.5 m. done') == 'say:at 0.5 m. done'
 
 
-def test_annotations_lie_beside_their_recording(tmp_path: Path) -> None:
+def test_the_default_annotation_file_is_next_to_the_recording(tmp_path: Path) -> None:
     (tmp_path / 'run.1').mkdir()
     assert default_path(tmp_path / 'run.1') == tmp_path / 'run.1.jsonl'
     assert default_path(tmp_path / 'run.1' / '..' / 'run.1') == tmp_path / 'run.1.jsonl'
     assert default_path(tmp_path / 'clip.2.mp4') == tmp_path / 'clip.2.jsonl'
 
 
-def test_a_segment_whose_text_annotate_withheld_is_left_out(tmp_path: Path) -> None:
+def test_a_segment_with_a_withheld_text_is_left_out(tmp_path: Path) -> None:
     key = StreamKey('front', 'What?', 'm')
     reason = AbstainReason.UNFAMILIAR
     event = Event(2, key, 's', 7, 0, 2 * 10**9, State.ENDED, '', 0.0, abstain_reason=reason)

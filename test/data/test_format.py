@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from vljepa_ros.core.errors import InputError, OutputError
-from vljepa_ros.data import format as data_format
 from vljepa_ros.data.format import (
     AnnotatedQuestion,
     Annotation,
@@ -24,7 +23,7 @@ from vljepa_ros.data.format import (
     write_stream,
 )
 
-ASKED = (
+QUESTIONS = (
     AnnotatedQuestion(0.3, 0.4, 'Is it dark?', 'no', ('yes', 'no')),
     AnnotatedQuestion(1.0, 1.1, 'What is that?', 'a “puck”\u2028'),
 )
@@ -32,13 +31,19 @@ ASKED = (
 
 def stream(name: str = 'train-00001', side: int = 4) -> StreamData:
     frames = np.arange(20 * side * side * 3, dtype=np.uint8).reshape(20, side, side, 3)
-    said = (
+    annotations = (
         Annotation(0.0, 1.2, 'rest', 'rest', 'push', 'puck', 'red'),
         Annotation(1.2, 2.0, 'reach:puck:red', 'reach', 'push', 'puck', 'red', object_state='x'),
     )
     state = {'light': np.linspace(0, 1, 20).astype(np.float16)}
     return StreamData(
-        name, frames, np.arange(20) * 100_000_000, said, {'seed': 1}, state, questions=ASKED
+        name,
+        frames,
+        np.arange(20) * 100_000_000,
+        annotations,
+        {'seed': 1},
+        state,
+        questions=QUESTIONS,
     )
 
 
@@ -48,7 +53,7 @@ def test_written_streams_are_read_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.frames(), stream().frames)
     np.testing.assert_array_equal(found.stamps_ns(), stream().stamps_ns)
     assert found.frames().dtype == np.uint8 and found.stamps_ns().dtype == np.int64
-    assert found.annotations == stream().annotations and found.questions() == ASKED
+    assert found.annotations == stream().annotations and found.questions() == QUESTIONS
     assert list(found.state()) == ['light']
     np.testing.assert_array_equal(found.state()['light'], stream().state['light'])
     assert found.meta['seed'] == 1 and found.frame_count == 20
@@ -67,9 +72,9 @@ def test_frames_may_be_stored_as_jpegs(tmp_path: Path) -> None:
         read_stream(folder)
 
 
-def test_frames_in_any_order_of_memory_are_written(tmp_path: Path) -> None:
-    turned = np.asfortranarray(stream().frames)
-    folder = write_stream(tmp_path, replace(stream(), frames=turned))
+def test_frames_of_any_memory_order_are_written(tmp_path: Path) -> None:
+    fortran_order = np.asfortranarray(stream().frames)
+    folder = write_stream(tmp_path, replace(stream(), frames=fortran_order))
     np.testing.assert_array_equal(np.load(folder / 'frames.npy'), stream().frames)
 
 
@@ -79,14 +84,14 @@ def test_state_and_questions_may_be_absent(tmp_path: Path) -> None:
     assert not (folder / 'questions.jsonl').exists() and not (folder / 'state.npz').exists()
 
 
-def test_keys_of_later_versions_are_left_out(tmp_path: Path) -> None:
+def test_keys_of_later_versions_are_ignored(tmp_path: Path) -> None:
     folder = write_stream(tmp_path, stream())
     for name in ('annotations.jsonl', 'questions.jsonl'):
         rows = [json.loads(line) for line in (folder / name).read_text().splitlines()]
         text = ''.join(json.dumps({**row, 'new': 1}) + '\n' for row in rows)
         (folder / name).write_text(text)
     found = read_stream(folder)
-    assert found.annotations == stream().annotations and found.questions() == ASKED
+    assert found.annotations == stream().annotations and found.questions() == QUESTIONS
 
 
 @pytest.mark.parametrize(
@@ -102,7 +107,7 @@ def test_keys_of_later_versions_are_left_out(tmp_path: Path) -> None:
         (0.0, 1.0, 'q', 7),
     ],
 )
-def test_an_empty_question_is_rejected(values: tuple[object, ...]) -> None:
+def test_an_invalid_question_is_rejected(values: tuple[object, ...]) -> None:
     with pytest.raises(InputError):
         AnnotatedQuestion(*values)  # type: ignore[arg-type]
 
@@ -114,7 +119,7 @@ def edit(path: Path, **values: object) -> None:
 
 
 def break_stream(folder: Path, how: str) -> None:
-    meta, said, asked, state = (
+    meta, annotations, questions, state = (
         folder / name
         for name in ('meta.json', 'annotations.jsonl', 'questions.jsonl', 'state.npz')
     )
@@ -124,15 +129,15 @@ def break_stream(folder: Path, how: str) -> None:
     elif how == 'missing':
         meta.unlink()
     elif how == 'json':
-        said.write_text('{')
+        annotations.write_text('{')
     elif how == 'list':
         meta.write_text('[]')
     elif how == 'gap':
-        said.write_text(said.read_text().splitlines()[1] + '\n')
+        annotations.write_text(annotations.read_text().splitlines()[1] + '\n')
     elif how == 'nan':
-        edit(said, start=float('nan'))
+        edit(annotations, start=float('nan'))
     elif how == 'text':
-        edit(said, start='0')
+        edit(annotations, start='0')
     elif how == 'count':
         np.save(folder / 'stamps.npy', np.arange(7))
     elif how == 'meta count':
@@ -142,9 +147,9 @@ def break_stream(folder: Path, how: str) -> None:
     elif how == 'partial':
         edit(meta, complete=False)
     elif how == 'question':
-        edit(asked, prompt='')
+        edit(questions, prompt='')
     elif how == 'question json':
-        asked.write_text('nonsense\n')
+        questions.write_text('nonsense\n')
     elif how == 'state':
         np.savez(state, light=np.zeros(19))
     elif how == 'state zip':
@@ -181,7 +186,7 @@ def test_a_broken_stream_is_named_and_the_others_are_kept(tmp_path: Path, how: s
     assert [name for name, _ in split.skipped] == ['train-00001']
 
 
-def test_a_split_is_the_streams_that_lie_in_it(tmp_path: Path) -> None:
+def test_a_split_contains_the_streams_of_its_folder(tmp_path: Path) -> None:
     for name in ('b', 'a', '.c.123'):
         write_stream(tmp_path, stream(name))
     (tmp_path / 'notes.txt').write_text('no stream')
@@ -196,18 +201,19 @@ def test_a_full_disk_keeps_existing_streams_and_leaves_no_partial_one(
 ) -> None:
     folder = write_stream(tmp_path, stream())
 
-    def fail(path: Path, rows: object) -> None:
+    def fail(path: Path, *_: object, **__: object) -> None:
         assert (path.parent / 'frames.npy').is_file()
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(data_format, '_write_lines', fail)
-    with pytest.raises(OutputError, match=rf'{tmp_path}.*No space left'):
-        write_stream(tmp_path, replace(stream(), meta={'seed': 2}))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, 'write_text', fail)
+        with pytest.raises(OutputError, match=rf'{tmp_path}.*No space left'):
+            write_stream(tmp_path, replace(stream(), meta={'seed': 2}))
     assert read_stream(folder).meta['seed'] == 1
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_the_last_byte_that_does_not_fit_is_noticed(tmp_path: Path) -> None:
+def test_a_full_disk_at_the_last_byte_is_reported(tmp_path: Path) -> None:
     data = stream(side=16)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     header = len((write_stream(tmp_path / 'a', data) / 'frames.npy').read_bytes())
@@ -221,11 +227,14 @@ def test_the_last_byte_that_does_not_fit_is_noticed(tmp_path: Path) -> None:
     assert list((tmp_path / 'b').iterdir()) == []
 
 
-def test_an_interrupt_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+def test_an_interrupt_leaves_no_partial_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(data_format, '_write_lines', interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_stream(tmp_path, stream())
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, 'write_text', interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write_stream(tmp_path, stream())
     assert list(tmp_path.iterdir()) == []

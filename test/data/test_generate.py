@@ -23,7 +23,7 @@ from vljepa_ros.data.splits import SEEDS, seed_range
 
 
 @pytest.fixture
-def made_by(
+def use_generator(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[Callable[[fake_simulator.Work], str]], None]:
     """Set the function that generates a stream, without a simulator."""
@@ -32,9 +32,9 @@ def made_by(
 
 
 @pytest.fixture
-def blank(made_by: Callable[..., None]) -> None:
+def blank_streams(use_generator: Callable[..., None]) -> None:
     """Generate blank streams."""
-    made_by(fake_simulator.make)
+    use_generator(fake_simulator.make)
 
 
 def names(folder: Path) -> list[str]:
@@ -83,14 +83,14 @@ def test_the_generator_reports_how_to_install_the_simulator(
 
 @pytest.mark.parametrize('seconds', [0, -5, float('nan'), float('inf'), 0.5, 1e9])
 def test_a_length_that_is_too_short_for_a_stream_is_rejected(
-    blank: None, tmp_path: Path, seconds: float
+    blank_streams: None, tmp_path: Path, seconds: float
 ) -> None:
     with pytest.raises(InputError, match='--seconds'):
         generate('train', tmp_path / 'data', 2, seconds, 1)
     assert not (tmp_path / 'data').exists()
 
 
-def test_existing_streams_are_kept(blank: None, tmp_path: Path) -> None:
+def test_existing_streams_are_kept(blank_streams: None, tmp_path: Path) -> None:
     kept = write_stream(tmp_path / 'train', film('train', 1, 2.0))
     before = (kept / 'frames.npy').stat()
     assert generate('train', tmp_path, 3, 2.0, 1) == 2
@@ -99,7 +99,9 @@ def test_existing_streams_are_kept(blank: None, tmp_path: Path) -> None:
     assert generate('train', tmp_path, 3, 2.0, 1) == 0
 
 
-def test_a_stream_of_another_length_is_made_again(blank: None, tmp_path: Path) -> None:
+def test_a_stream_of_another_length_is_generated_again(
+    blank_streams: None, tmp_path: Path
+) -> None:
     write_stream(tmp_path / 'train', film('train', 0, 0.0))
     write_stream(tmp_path / 'train', film('train', 1, 1.0))
     write_stream(tmp_path / 'train', film('train', 2, 3.0))
@@ -108,7 +110,9 @@ def test_a_stream_of_another_length_is_made_again(blank: None, tmp_path: Path) -
 
 
 @pytest.mark.parametrize('name', ['frames.npy', 'stamps.npy', 'annotations.jsonl', 'meta.json'])
-def test_a_corrupt_stream_is_made_again(blank: None, tmp_path: Path, name: str) -> None:
+def test_a_corrupt_stream_is_generated_again(
+    blank_streams: None, tmp_path: Path, name: str
+) -> None:
     for seed in (0, 1):
         folder = write_stream(tmp_path / 'train', film('train', seed, 2.0))
     whole = (folder / name).read_bytes()
@@ -117,51 +121,51 @@ def test_a_corrupt_stream_is_made_again(blank: None, tmp_path: Path, name: str) 
     assert (folder / name).read_bytes() == whole
 
 
-def test_an_output_path_that_is_a_file_is_named(blank: None, tmp_path: Path) -> None:
+def test_an_output_path_that_is_a_file_is_named(blank_streams: None, tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
     with pytest.raises(OutputError, match=str(tmp_path / 'file')):
         generate('train', tmp_path / 'file', 1, 2.0, 1)
 
 
-def test_streams_are_made_by_as_many_processes_as_jobs(
-    made_by: Callable[..., None], tmp_path: Path
+def test_streams_are_generated_by_at_most_as_many_processes_as_jobs(
+    use_generator: Callable[..., None], tmp_path: Path
 ) -> None:
-    made_by(fake_simulator.make_in_a_child)
+    use_generator(fake_simulator.make_in_a_child)
     assert generate('train', tmp_path, 3, 2.0, 2) == 3
-    makers = {int(p.suffix[1:]) for p in tmp_path.glob('train-*')}
+    workers = {int(p.suffix[1:]) for p in tmp_path.glob('train-*')}
     assert len(list(tmp_path.glob('train-*'))) == 3
-    assert 1 <= len(makers) <= 2 and os.getpid() not in makers
+    assert 1 <= len(workers) <= 2 and os.getpid() not in workers
 
 
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_a_full_disk_is_reported_and_the_next_run_resumes(
-    made_by: Callable[..., None], tmp_path: Path, jobs: int
+    use_generator: Callable[..., None], tmp_path: Path, jobs: int
 ) -> None:
-    made_by(fake_simulator.make_until_full)
+    use_generator(fake_simulator.make_until_full)
     with pytest.raises(OutputError) as caught:
         generate('train', tmp_path, 2, 2.0, jobs)
-    said = str(caught.value)
-    assert f'{tmp_path}/train' in said and 'No space left on device' in said
-    assert 'run the same command again' in said and '\n' not in said
+    message = str(caught.value)
+    assert f'{tmp_path}/train' in message and 'No space left on device' in message
+    assert '\n' not in message
     assert set(names(tmp_path / 'train')) <= {'train-00000'}
-    made_by(fake_simulator.make)
+    use_generator(fake_simulator.make)
     generate('train', tmp_path, 2, 2.0, 1)
     assert names(tmp_path / 'train') == ['train-00000', 'train-00001']
 
 
-def test_after_a_failure_nothing_new_is_begun(
-    made_by: Callable[..., None], tmp_path: Path
+def test_no_stream_is_started_after_a_failure(
+    use_generator: Callable[..., None], tmp_path: Path
 ) -> None:
-    made_by(fake_simulator.make_slowly_but_the_first)
+    use_generator(fake_simulator.make_slowly_but_the_first)
     with pytest.raises(OutputError):
         generate('train', tmp_path, 16, 2.0, 2)
     assert len(names(tmp_path / 'train')) <= 6
 
 
 def test_a_killed_process_is_reported_and_leaves_no_partial_stream(
-    made_by: Callable[..., None], tmp_path: Path
+    use_generator: Callable[..., None], tmp_path: Path
 ) -> None:
-    made_by(fake_simulator.make_until_killed)
+    use_generator(fake_simulator.make_until_killed)
     with pytest.raises(VljepaError, match='--jobs'):
         generate('train', tmp_path, 2, 2.0, 2)
     assert names(tmp_path / 'train') == []
@@ -184,16 +188,16 @@ def test_no_process_outlives_a_killed_run(tmp_path: Path) -> None:
     path = os.pathsep.join([str(Path(fake_simulator.__file__).parents[1]), *sys.path])
     run = subprocess.Popen([sys.executable, str(script)], env=os.environ | {'PYTHONPATH': path})
 
-    def makers() -> list[int]:
+    def workers() -> list[int]:
         return [int(p.suffix[1:]) for p in tmp_path.glob('making.*')]
 
     def running() -> list[int]:
         """Return the running worker processes; zombies do not count."""
-        stats = [Path(f'/proc/{pid}/stat') for pid in makers()]
+        stats = [Path(f'/proc/{pid}/stat') for pid in workers()]
         return [int(s.parent.name) for s in stats if s.exists() and ') Z' not in s.read_text()]
 
     try:
-        eventually(lambda: len(makers()) == 2, 60.0)
+        eventually(lambda: len(workers()) == 2, 60.0)
         assert len(running()) == 2
         run.kill()
         run.wait()
@@ -205,22 +209,24 @@ def test_no_process_outlives_a_killed_run(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_an_interrupt_keeps_complete_streams(made_by: Callable[..., None], tmp_path: Path) -> None:
+def test_an_interrupt_keeps_complete_streams(
+    use_generator: Callable[..., None], tmp_path: Path
+) -> None:
     def interrupted(work: fake_simulator.Work) -> str:
         if work[1] == 1:
             raise KeyboardInterrupt
         return fake_simulator.make(work)
 
-    made_by(interrupted)
+    use_generator(interrupted)
     with pytest.raises(KeyboardInterrupt):
         generate('train', tmp_path, 3, 2.0, 1)
     assert names(tmp_path / 'train') == ['train-00000']
-    made_by(fake_simulator.make)
+    use_generator(fake_simulator.make)
     assert generate('train', tmp_path, 3, 2.0, 1) == 2
 
 
 def test_leftovers_of_killed_runs_are_removed_but_not_active_writes(
-    blank: None, tmp_path: Path
+    blank_streams: None, tmp_path: Path
 ) -> None:
     left = tmp_path / 'train' / f'.train-00000.{ended_process()}'
     written = tmp_path / 'train' / f'.train-00009.{os.getppid()}'

@@ -48,7 +48,7 @@ def times(stream: StreamData) -> list[tuple[float, float, str]]:
     return [(a.start, a.end, a.text) for a in stream.annotations]
 
 
-def test_a_video_is_laid_on_the_grid_by_its_stamps(tmp_path: Path) -> None:
+def test_a_video_is_resampled_to_the_grid_by_its_stamps(tmp_path: Path) -> None:
     (found,) = streams(video(tmp_path / 'run.avi', 50, 25.0), said(0, 2))
     assert numbers(found.frames) == [100 * k // 40 for k in range(20)]  # ms
     assert found.stamps_ns.tolist() == [k * 100_000_000 for k in range(20)]
@@ -93,7 +93,7 @@ def test_annotations_tile_the_stream(tmp_path: Path) -> None:
     assert {(a.task, a.object, a.colour) for a in found.annotations} == {('', '', '')}
 
 
-def test_a_question_holds_for_one_frame(tmp_path: Path) -> None:
+def test_a_question_covers_one_frame(tmp_path: Path) -> None:
     given = (asked(0), asked(1.9, 'Which?', 'b', candidates=['a', 'b']), asked(0.33))
     (found,) = streams(video(tmp_path / 'run.avi', 50), *given)
     assert found.questions == (
@@ -133,7 +133,7 @@ def test_annotations_may_extend_to_the_end_of_the_last_image(tmp_path: Path) -> 
         streams(slow, said(1, 4.1), fps=1.0)
 
 
-def test_cameras_have_streams_and_lines_of_their_own(tmp_path: Path) -> None:
+def test_each_camera_has_its_own_stream_and_lines(tmp_path: Path) -> None:
     folder = bag(
         tmp_path / 'two',
         rows([k / 10 for k in range(20)], FRONT),
@@ -163,7 +163,7 @@ def test_cameras_have_streams_and_lines_of_their_own(tmp_path: Path) -> None:
     assert 'seed' not in rear.meta
 
 
-def test_a_hole_ends_a_stream_and_begins_another(tmp_path: Path) -> None:
+def test_a_long_gap_splits_the_recording_into_two_streams(tmp_path: Path) -> None:
     seen = [k / 10 for k in range(10)] + [4 + k / 10 for k in range(5)]
     path = bag(tmp_path / 'hole', rows(seen))
     first, second = streams(
@@ -208,8 +208,8 @@ def test_damaged_images_longer_than_max_gap_split_the_stream(tmp_path: Path) -> 
 def test_irregular_stamps_are_dropped_and_reported(tmp_path: Path) -> None:
     source = open_source(odd(tmp_path / 'b'))
     recorder = Recorder(source, Grid(size=8))
-    said_of = [recorder.push(item) for item in source.items()]
-    assert [bool(line) for line in said_of] == [False, False, True, True, False]
+    reports = [recorder.push(item) for item in source.items()]
+    assert [bool(line) for line in reports] == [False, False, True, True, False]
     (found,) = recorder.streams(read_annotations(lines(tmp_path / 'a.jsonl', said(0, 0.1))))
     assert numbers(found.frames) == [0, 1, 4]
 

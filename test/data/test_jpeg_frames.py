@@ -27,14 +27,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_frames_come_back_in_order_and_in_color(folder: Path) -> None:
+def test_frames_are_read_in_order_and_in_color(folder: Path) -> None:
     found = JpegFrames(folder)
     assert (len(found), found.shape, found.dtype) == (12, (12, 32, 32, 3), np.uint8)
     for read, expected in zip(found, smooth(), strict=True):
         assert np.abs(read.astype(int) - expected).max() <= 6
 
 
-def test_any_part_equals_that_part_of_the_whole(folder: Path) -> None:
+def test_any_slice_equals_the_slice_of_all_frames(folder: Path) -> None:
     found, whole = JpegFrames(folder), np.asarray(JpegFrames(folder))
     np.testing.assert_array_equal(found[3:9:2], whole[3:9:2])
     np.testing.assert_array_equal(found[-1], whole[-1])
@@ -44,7 +44,7 @@ def test_any_part_equals_that_part_of_the_whole(folder: Path) -> None:
         found[12]
 
 
-def test_they_take_a_fraction_of_the_raw_size(tmp_path: Path) -> None:
+def test_jpeg_frames_are_much_smaller_than_raw_frames(tmp_path: Path) -> None:
     frames = smooth(4, 128)
     jpeg_frames.write(tmp_path, frames, 90)
     assert (tmp_path / jpeg_frames.FILE).stat().st_size < frames.nbytes / 8

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.printed import numbers
 from helpers.toy_suites import annotation, film
 
 from vljepa_ros.core.errors import InputError, OutputError
@@ -26,16 +27,16 @@ def streams(tmp_path: Path) -> list[Stream]:
     ]
 
 
-def test_references_are_five_training_wordings() -> None:
+def test_references_are_five_training_paraphrases() -> None:
     assert len(references(CONCEPTS, 'act:push:red')) == 5
     assert set(references(CONCEPTS, 'act:push:red')) < set(sentences('act:push:red', 'train'))
 
 
-def test_annotations_are_counted_by_meaning(streams: list[Stream]) -> None:
+def test_annotations_are_counted_by_concept(streams: list[Stream]) -> None:
     assert count(streams) == {'act:push:red': 2, 'dark': 1, 'rest': 2}
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path, streams: list[Stream]) -> None:
+def test_saved_counts_are_loaded(tmp_path: Path, streams: list[Stream]) -> None:
     path = tmp_path / 'counts.json'
     assert load(path) is None
     save(count(streams), path)
@@ -53,27 +54,31 @@ def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
         load(path)
 
 
-def test_the_file_counts_and_not_the_streams_at_hand(
+def test_counts_of_the_file_take_precedence_over_the_streams(
     tmp_path: Path, streams: list[Stream]
 ) -> None:
     path = tmp_path / 'counts.json'
     save({'rest': 3, 'dark': 1}, path)
     cider, corpus = scorer(streams, path)
-    assert corpus == '4 annotations of the test split'
-    by_hand = Cider([references(CONCEPTS, 'rest')] * 3 + [references(CONCEPTS, 'dark')])
-    for said in ('the arm is at rest', 'the light is off', 'it is the robot'):
-        expected = by_hand.score(said, references(CONCEPTS, 'rest'))
-        assert cider.score(said, references(CONCEPTS, 'rest')) == pytest.approx(expected)
+    assert numbers(corpus) == [4] and 'test split' in corpus
+    expected_cider = Cider([references(CONCEPTS, 'rest')] * 3 + [references(CONCEPTS, 'dark')])
+    for hypothesis in ('the arm is at rest', 'the light is off', 'it is the robot'):
+        expected = expected_cider.score(hypothesis, references(CONCEPTS, 'rest'))
+        assert cider.score(hypothesis, references(CONCEPTS, 'rest')) == pytest.approx(expected)
     assert cider.score('the arm is at rest', references(CONCEPTS, 'rest')) > 0
 
 
-def test_without_the_file_the_streams_at_hand_count(tmp_path: Path, streams: list[Stream]) -> None:
+def test_without_a_file_the_given_streams_are_counted(
+    tmp_path: Path, streams: list[Stream]
+) -> None:
     cider, corpus = scorer(streams, tmp_path / 'none.json')
-    assert corpus == '5 annotations of the given streams'
-    each = [references(CONCEPTS, a.meaning) for stream in streams for a in stream.annotations]
-    said = 'the robot pushes the red puck forward'
-    expected = Cider(each).score(said, references(CONCEPTS, 'act:push:red'))
-    assert cider.score(said, references(CONCEPTS, 'act:push:red')) == pytest.approx(expected)
+    assert numbers(corpus) == [5] and 'given streams' in corpus
+    corpus_references = [
+        references(CONCEPTS, a.meaning) for stream in streams for a in stream.annotations
+    ]
+    hypothesis = 'the robot pushes the red puck forward'
+    expected = Cider(corpus_references).score(hypothesis, references(CONCEPTS, 'act:push:red'))
+    assert cider.score(hypothesis, references(CONCEPTS, 'act:push:red')) == pytest.approx(expected)
 
 
 def test_the_command_writes_the_file(
@@ -82,10 +87,10 @@ def test_the_command_writes_the_file(
     path = tmp_path / 'counts.json'
     assert main([str(streams[0].folder.parent), '--out', str(path)]) == 0
     assert load(path) == count(streams)
-    assert '5 annotations of 3 concepts' in capsys.readouterr().out
+    assert numbers(capsys.readouterr().out, path)[:2] == [5, 3]  # annotations, concepts
 
 
-def test_the_command_takes_no_split_in_the_making(
+def test_the_command_rejects_an_incomplete_split(
     tmp_path: Path, streams: list[Stream], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / 'counts.json'
@@ -96,6 +101,6 @@ def test_the_command_takes_no_split_in_the_making(
     assert not path.exists() and capsys.readouterr().err.count('\n') == 2
 
 
-def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match='write'):
         save({'rest': 1}, tmp_path / 'no' / 'folder.json')

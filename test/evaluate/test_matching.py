@@ -10,23 +10,23 @@ from vljepa_ros.evaluate.matching import f1, f1_draws, match, matched, near
 from vljepa_ros.evaluate.statistics import draws, mean, more, quantile
 
 
-def test_each_is_paired_once_and_with_the_nearest() -> None:
-    # The second is nearer to 5.0, and only one can have it.
+def test_each_event_is_matched_once_to_the_nearest() -> None:
+    # The second is nearer to 5.0, which can be matched only once.
     assert match(near([5.4, 5.1, 9.0], [5.0, 9.5], 1.0)) == [(0, 0), (2, 1)]
     assert match(near([5.1, 5.9], [5.0, 6.0], 1.0)) == [(0, 0), (1, 1)]
 
 
-def test_the_nearest_gives_way_where_another_has_no_other() -> None:
+def test_more_matches_take_precedence_over_nearer_matches() -> None:
     assert near([5.2, 4.2], [5.0, 6.0], 1.0) == [[0, 1], [0]]
     assert match(near([5.2, 4.2], [5.0, 6.0], 1.0)) == [(0, 1), (1, 0)]
     assert matched([[0, 1], [0]]) == 2
 
 
-def test_nothing_is_paired_with_nothing() -> None:
+def test_empty_inputs_have_no_matches() -> None:
     assert match([]) == [] and match([[], []]) == []
 
 
-def test_the_draws_of_two_f1_pair() -> None:
+def test_bootstrap_draws_of_two_f1_scores_are_paired() -> None:
     counts = np.array([[2.0, 4.0, 4.0], [1.0, 3.0, 2.0], [5.0, 5.0, 6.0]])
     names = ['a', 'b', 'c']
     assert f1_draws(counts, names).interval() == f1(counts, names)
@@ -53,7 +53,7 @@ def test_f1_of_many_streams_has_the_interval_of_streams() -> None:
     assert found.high == pytest.approx(0.5 + half, abs=0.03)
 
 
-def test_a_difference_is_that_of_paired_items() -> None:
+def test_a_difference_is_computed_on_paired_items() -> None:
     rng = np.random.default_rng(0)
     ours, other = rng.uniform(size=(2, 60))
     clusters = [i // 6 for i in range(60)]
@@ -65,7 +65,7 @@ def test_a_difference_is_that_of_paired_items() -> None:
 
 
 @pytest.mark.parametrize('share', [0.1, 0.5, 0.9, 1.0])
-def test_a_quantile_is_the_least_value_that_so_many_are_not_above(share: float) -> None:
+def test_weighted_quantile_equals_the_inverted_cdf(share: float) -> None:
     rng = np.random.default_rng(1)
     values, weight = rng.normal(size=23), rng.integers(0, 4, 23)
     expected = np.percentile(values, 100 * share, method='inverted_cdf')
@@ -74,5 +74,5 @@ def test_a_quantile_is_the_least_value_that_so_many_are_not_above(share: float) 
     assert quantile(values, share, weight.astype(float)) == repeated
 
 
-def test_nothing_has_no_quantile() -> None:
+def test_quantile_without_values_is_nan() -> None:
     assert np.isnan(quantile([], 0.5)) and np.isnan(quantile([1.0], 0.5, np.zeros(1)))

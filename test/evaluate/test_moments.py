@@ -16,18 +16,18 @@ def piece(length_s: float, episode: int, phase: str = 'act') -> Annotation:
     return Annotation(**{**whole.__dict__, 'end': length_s})
 
 
-def test_one_of_each_key_comes_in_turn_in_its_order() -> None:
+def test_in_turn_alternates_between_the_keys_in_order() -> None:
     assert in_turn('aaabbc', key=str) == ['a', 'b', 'c', 'a', 'b', 'a']
     assert in_turn(['b1', 'a1', 'b2'], key=lambda s: s[0]) == ['b1', 'a1', 'b2']
     assert in_turn([], key=str) == []
 
 
-def test_only_wanted_moments_with_two_seconds_before_them(tmp_path: Path) -> None:
+def test_moments_have_the_requested_tasks_and_two_seconds_of_context(tmp_path: Path) -> None:
     items = [annotation('act'), annotation('reach'), annotation('act', 'soccer')]
     stream = film(tmp_path, 'a', items)  # the rest's middle is at 1.5 s
-    everything = moments([stream], ('push', 'soccer', 'assembly'))
-    assert [m.item.phase for m in everything] == ['act', 'reach', 'act']
-    assert [m.at_s for m in everything] == [4.5, 7.5, 10.5]
+    found = moments([stream], ('push', 'soccer', 'assembly'))
+    assert [m.item.phase for m in found] == ['act', 'reach', 'act']
+    assert [m.at_s for m in found] == [4.5, 7.5, 10.5]
     assert [m.item.task for m in moments([stream], ('push',), ('act',))] == ['push']
 
 
@@ -41,12 +41,12 @@ def test_an_interrupted_act_counts_once_by_its_longest_piece(tmp_path: Path) -> 
     ]
 
 
-def test_an_episode_of_another_stream_is_another(tmp_path: Path) -> None:
+def test_episodes_of_different_streams_are_distinct(tmp_path: Path) -> None:
     streams = [film(tmp_path, name, [annotation('act', episode=1)]) for name in 'ab']
     assert len(one_an_episode(moments(streams, ('push',), ('act',)))) == 2
 
 
-def test_cameras_and_then_streams_take_turns(tmp_path: Path) -> None:
+def test_moments_alternate_between_cameras_and_then_between_streams(tmp_path: Path) -> None:
     acts = [annotation('act', episode=i) for i in range(3)]
     streams = [
         film(tmp_path, 'one', acts, 'corner'),
@@ -57,8 +57,8 @@ def test_cameras_and_then_streams_take_turns(tmp_path: Path) -> None:
     assert order == ['one', 'top', 'two', 'one', 'two', 'one', 'two']
 
 
-def test_a_stream_without_a_known_camera_has_none(tmp_path: Path) -> None:
+def test_the_camera_of_a_stream_without_metadata_is_empty(tmp_path: Path) -> None:
     stream = film(tmp_path, 'a', [annotation('act')])
-    bare = type(stream)(stream.folder, stream.frame_count, stream.annotations, {})
+    without_meta = type(stream)(stream.folder, stream.frame_count, stream.annotations, {})
     assert Moment(stream, stream.annotations[0]).camera == 'corner'
-    assert Moment(bare, stream.annotations[0]).camera == ''
+    assert Moment(without_meta, stream.annotations[0]).camera == ''

@@ -14,12 +14,12 @@ from vljepa_ros.evaluate.statistics import Draws, Mean, draws, harmonic, mean, r
 from vljepa_ros.evaluate.suites.gap import separability
 
 
-def test_groups_weigh_the_same_whatever_their_size() -> None:
+def test_groups_have_equal_weight_regardless_of_size() -> None:
     found = mean([1.0] * 9 + [0.0], ['a'] * 9 + ['b'])
     assert found.value == 0.5 and found.count == 10
 
 
-def test_the_interval_of_a_coin_is_the_binomial_one() -> None:
+def test_coin_flip_interval_is_the_binomial_interval() -> None:
     values = np.tile([0.0, 1.0], 200)
     found = mean(values)
     half = 1.96 * math.sqrt(0.25 / 400)
@@ -27,16 +27,16 @@ def test_the_interval_of_a_coin_is_the_binomial_one() -> None:
     assert found.high == pytest.approx(0.5 + half, abs=0.01)
 
 
-def test_nothing_has_no_mean() -> None:
+def test_mean_of_no_values_is_nan() -> None:
     assert math.isnan(mean([]).value) and mean([]).count == 0
 
 
-def test_groups_must_fit_the_values() -> None:
+def test_number_of_groups_must_match_number_of_values() -> None:
     with pytest.raises(ValueError, match='groups'):
         mean([1.0, 2.0], ['a'])
 
 
-def test_items_of_a_cluster_count_as_one_for_the_interval() -> None:
+def test_a_cluster_counts_as_one_item_in_the_interval() -> None:
     """200 coins with 10 observations each have the interval of 200 items."""
     values = np.repeat(np.tile([0.0, 1.0], 100), 10)
     found = mean(values, clusters=[i // 10 for i in range(2000)])
@@ -46,21 +46,21 @@ def test_items_of_a_cluster_count_as_one_for_the_interval() -> None:
     assert found.high == pytest.approx(0.5 + half, abs=0.015)
 
 
-def test_clusters_of_one_item_are_as_items() -> None:
+def test_single_item_clusters_have_the_interval_of_items() -> None:
     values = np.tile([0.0, 1.0], 200)
     one, other = mean(values), mean(values, clusters=range(400))
     assert other.low == pytest.approx(one.low, abs=0.01)
     assert other.high == pytest.approx(one.high, abs=0.01)
 
 
-def test_groups_weigh_the_same_in_drawn_clusters_too() -> None:
-    """Every cluster has nine right items of group a and one wrong item of group b: one half."""
+def test_groups_have_equal_weight_in_resampled_clusters() -> None:
+    """Each cluster has nine correct items of group a and one wrong item of group b: 0.5."""
     values = [1.0] * 9 + [0.0]
     found = mean(values * 5, (['a'] * 9 + ['b']) * 5, clusters=[i // 10 for i in range(50)])
     assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
 
 
-def test_a_group_that_a_draw_lacks_is_left_out_of_it() -> None:
+def test_a_group_missing_from_a_resample_is_left_out() -> None:
     """Group b is in one of 30 clusters; in draws without it, the mean equals group a's."""
     values, groups = [1.0] * 30 + [0.0], ['a'] * 30 + ['b']
     found = mean(values, groups, clusters=[*range(30), 0])
@@ -68,9 +68,9 @@ def test_a_group_that_a_draw_lacks_is_left_out_of_it() -> None:
 
 
 def test_interval_contains_a_value_below_all_its_draws() -> None:
-    """A vision-blind row: always the same task, which is in all ten streams; 20 more are in one.
+    """The blind baseline answers with the task of all ten streams; 20 other tasks have one stream.
 
-    Every draw lacks some of the 20, so that the one that is right weighs more than 1 / 21.
+    Every resample lacks some of the 20, so the correct task weighs more than 1 / 21.
     """
     right, tasks, streams = [1.0] * 10 + [0.0] * 20, [0] * 10 + [*range(1, 21)], [*range(10)] * 3
     blind = mean(right, tasks, clusters=streams)
@@ -95,7 +95,7 @@ def test_one_cluster_has_the_interval_of_its_items() -> None:
 
 
 @pytest.mark.parametrize('count', [2, 4])
-def test_few_equal_clusters_have_no_interval_of_length_zero(count: int) -> None:
+def test_interval_of_few_equal_clusters_is_wider_than_zero(count: int) -> None:
     """In every stream five of ten acts are right, so the streams do not differ."""
     values, streams = [1.0, 0.0] * 5 * count, [i // 10 for i in range(10 * count)]
     half = 1.96 * math.sqrt(0.25 / (10 * count))
@@ -106,41 +106,41 @@ def test_few_equal_clusters_have_no_interval_of_length_zero(count: int) -> None:
     assert share_right.interval().low == pytest.approx(0.5 - half, abs=0.04)
 
 
-def test_few_unequal_clusters_have_the_wider_interval_of_clusters() -> None:
+def test_few_unequal_clusters_have_the_wider_cluster_interval() -> None:
     found = mean([1.0] * 50 + [0.0] * 50, clusters=['a'] * 50 + ['b'] * 50)
     assert (found.low, found.high) == (0.0, 1.0)
 
 
-def test_an_item_that_cannot_be_drawn_has_no_interval() -> None:
+def test_a_statistic_of_one_item_has_no_interval() -> None:
     found = redrawn(lambda weight: float(weight.sum()), ['a']).interval()
     assert found.value == 1.0 and math.isnan(found.low) and math.isnan(found.high)
     report = Report('x', (Row('ours', 'y', found),))
     assert '| ours | y | 1.000 |  | 1 |  |' in report.as_text()
 
 
-def test_clusters_must_fit_the_values() -> None:
+def test_number_of_clusters_must_match_number_of_values() -> None:
     with pytest.raises(ValueError, match='clusters'):
         mean([1.0, 2.0], clusters=['a'])
 
 
 @pytest.mark.parametrize('clusters', [(), range(50)])
-def test_a_share_of_what_it_is_a_part_of_is_certain(clusters: range) -> None:
+def test_ratio_of_proportional_values_has_a_zero_width_interval(clusters: range) -> None:
     whole = np.random.default_rng(0).uniform(1, 2, 50)
     found = share(draws(0.8 * whole, (), clusters), draws(whole, (), clusters))
     assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.8, 0.8))
     assert found.count == 50
 
 
-def test_a_share_of_nothing_is_none() -> None:
+def test_ratio_to_zero_is_not_finite() -> None:
     assert not math.isfinite(share(draws([1.0]), draws([0.0])).value)
 
 
-def test_what_is_not_a_number_has_no_interval() -> None:
+def test_nan_has_no_interval() -> None:
     found = mean([1.0, math.nan], clusters=['a', 'b'])
     assert math.isnan(found.value) and math.isnan(found.low) and math.isnan(found.high)
 
 
-def test_the_harmonic_mean_of_two_figures() -> None:
+def test_harmonic_mean_of_two_means() -> None:
     found = harmonic(draws([1.0, 0.5]), draws([0.25, 0.25, 0.25]))
     assert found.value == pytest.approx(2 / (1 / 0.75 + 1 / 0.25)) and found.count == 5
     assert found.low <= found.value <= found.high
@@ -151,18 +151,18 @@ def test_the_harmonic_mean_of_two_figures() -> None:
     ('value', 'at_most', 'reached'),
     [(0.8, False, True), (0.79, False, False), (0.8, True, True), (0.81, True, False)],
 )
-def test_a_mark_is_reached_from_the_right_side(value: float, at_most: bool, reached: bool) -> None:
+def test_target_is_a_minimum_or_a_maximum(value: float, at_most: bool, reached: bool) -> None:
     assert Row('ours', 'x', Mean(value, 0, 1, 9), 0.8, at_most).reached is reached
 
 
-def test_above_a_mark_is_more_than_at_it() -> None:
+def test_above_requires_a_value_greater_than_the_target() -> None:
     for value, reached in ((0.0, False), (0.001, True)):
         assert Row('ours', 'x', Mean(value, 0, 1, 9), 0.0, above=True).reached is reached
     assert Row('ours', 'x', Mean(0.0, 0, 1, 9)).reached is None
     assert Row('ours', 'x', Mean(math.nan, 0, 1, 9), 0.0).reached is False
 
 
-def test_a_summary_has_every_mark_and_ours_where_there_is_none() -> None:
+def test_summary_has_all_targets_and_our_rows_of_suites_without_target() -> None:
     one = Report(
         'vqa',
         (
@@ -191,25 +191,25 @@ def test_a_report_is_a_table_and_valid_json() -> None:
     assert found['rows'][0]['reached'] is False and found['rows'][1]['value'] is None
 
 
-def test_without_rows_there_are_notes_only() -> None:
+def test_a_report_without_rows_has_notes_only() -> None:
     report = Report('retrieve', (), ('Nothing.',))
     assert report.as_text() == '### retrieve\n\n\nNothing.\n'
 
 
-def test_infinity_is_no_number_in_json() -> None:
+def test_infinity_is_null_in_json() -> None:
     row = Row('ours', 'share', Mean(math.inf, math.nan, -math.inf, 1))
     found = Report('caption', (row,)).as_json()['rows'][0]
     assert (found['value'], found['low'], found['high']) == (None, None, None)
 
 
-def test_shifted_vectors_are_told_apart_and_equal_ones_not() -> None:
+def test_shifted_vectors_are_separable_and_equal_distributions_are_not() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.normal(0, 1, (2, 300, 8)).astype(np.float32)
     assert np.mean(separability(one, other)) == pytest.approx(0.5, abs=0.08)
     assert np.mean(separability(one + 2.0, other)) > 0.99
 
 
-def test_of_few_vectors_folds_of_one_kind_do_not_count() -> None:
+def test_folds_with_one_class_are_skipped() -> None:
     one, other = np.random.default_rng(0).normal(0, 1, (2, 6, 4)).astype(np.float32)
     assert separability(one, other, 12) == []  # one vector a fold
     found = separability(one, other)

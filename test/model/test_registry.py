@@ -57,7 +57,7 @@ def test_the_model_id_covers_weights_and_tower(tiny_folder: Path, tmp_path: Path
     assert registry.load(str(other), device='cpu').facts.model_id.split('-')[1] != weights
 
 
-def test_halves_load_alone(tiny_folder: Path) -> None:
+def test_vision_and_text_side_load_separately(tiny_folder: Path) -> None:
     vision = registry.load(str(tiny_folder), device='cpu', parts=('vision',))
     language = registry.load(str(tiny_folder), device='cpu', parts=('language',))
     assert vision.language is None and language.vision is None
@@ -96,58 +96,58 @@ def damage(folder: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ('how', 'words'),
+    ('how', 'token'),
     [
         ('truncated', 'missing or damaged'),
         ('garbage', 'missing or damaged'),
         ('missing', 'missing or damaged'),
         ('yaml', 'model.yaml'),
-        ('key', "x_encoder: unknown key 'depth'"),
-        ('type', 'embedding_dim: expected int'),
-        ('shape', 'does not match the model'),
-        ('tower', 'has SHA-256'),
+        ('key', "'depth'"),
+        ('type', 'embedding_dim'),
+        ('shape', registry.WEIGHTS),
+        ('tower', 'f' * 8),
     ],
 )
 def test_damage_is_reported_in_one_line(
-    tiny_folder: Path, tmp_path: Path, how: str, words: str
+    tiny_folder: Path, tmp_path: Path, how: str, token: str
 ) -> None:
     folder = tmp_path / 'broken'
     shutil.copytree(tiny_folder, folder)
     damage(folder, how)
     with pytest.raises(ModelError) as caught:
         registry.load(str(folder), device='cpu')
-    assert words in str(caught.value) and '\n' not in str(caught.value)
+    assert token in str(caught.value) and '\n' not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ('key', 'value', 'words'),
+    ('key', 'value', 'token'),
     [
-        ('time.rate_hz', 0, 'time.rate_hz (0) is not in 0.01..1000'),
+        ('time.rate_hz', 0, 'time.rate_hz (0)'),
         ('time.rate_hz', -1.0, 'time.rate_hz (-1)'),
         ('time.rate_hz', float('nan'), 'time.rate_hz (nan)'),
         ('time.rate_hz', float('inf'), 'time.rate_hz'),
-        ('time.rate_hz', 10**400, 'time.rate_hz: expected float'),
+        ('time.rate_hz', 10**400, 'time.rate_hz'),
         ('time.tubelet_frames', 0, 'time.tubelet_frames (0)'),
         ('time.window_tubelets', 0, 'time.window_tubelets (0)'),
-        ('x_encoder.stem', [], 'x_encoder.stem has 0 widths'),
+        ('x_encoder.stem', [], 'x_encoder.stem'),
         ('x_encoder.stem', [8, 0], 'x_encoder.stem (0)'),
         ('x_encoder.width', -4, 'x_encoder.width (-4)'),
         ('x_encoder.image_size', 4096, 'grid (512)'),
         ('predictor.merge', 0, 'predictor.merge (0)'),
         ('predictor.heads', 0, 'predictor.heads (0)'),
-        ('predictor.width', 10**9, 'predictor.width (1e+09) is not in 4..8192'),
-        ('predictor.width', 10**400, 'predictor.width (beyond 1e12)'),
+        ('predictor.width', 10**9, 'predictor.width (1e+09)'),
+        ('predictor.width', 10**400, 'predictor.width'),
         ('y_encoder.max_tokens', 0, 'y_encoder.max_tokens (0)'),
         ('y_decoder.beams', 0, 'y_decoder.beams (0)'),
         ('y_decoder.vocabulary', -1, 'y_decoder.vocabulary (-1)'),
         ('calibration.rank_temperature', 0.0, 'calibration.rank_temperature (0)'),
-        ('calibration.match_scale', 0.0, 'calibration.match_scale must not be 0'),
+        ('calibration.match_scale', 0.0, 'calibration.match_scale'),
         ('calibration.decode_bias', float('nan'), 'calibration.decode_bias (nan)'),
         ('embedding_dim', 0, 'embedding_dim (0)'),
     ],
 )
-def test_numbers_that_no_model_can_have_are_named(
-    tiny_folder: Path, tmp_path: Path, key: str, value: object, words: str
+def test_configuration_values_out_of_range_are_named(
+    tiny_folder: Path, tmp_path: Path, key: str, value: object, token: str
 ) -> None:
     values = yaml.safe_load((tiny_folder / registry.CONFIG).read_text())
     *part, name = key.split('.')
@@ -155,11 +155,13 @@ def test_numbers_that_no_model_can_have_are_named(
     (tmp_path / registry.CONFIG).write_text(yaml.safe_dump(values))
     with pytest.raises(ModelError) as caught:
         registry.read_config(tmp_path)
-    assert str(caught.value).startswith(f'{tmp_path}: ') and words in str(caught.value)
+    assert str(caught.value).startswith(f'{tmp_path}: ') and token in str(caught.value)
     assert '\n' not in str(caught.value) and len(str(caught.value)) < 400
 
 
-def test_widths_that_are_too_much_together_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_configuration_with_too_many_parameters_is_rejected(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
     values = yaml.safe_load((tiny_folder / registry.CONFIG).read_text())
     values['predictor'] |= {'width': 8192, 'layers': 128}
     (tmp_path / registry.CONFIG).write_text(yaml.safe_dump(values))
@@ -168,25 +170,25 @@ def test_widths_that_are_too_much_together_are_refused(tiny_folder: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ('text', 'words'),
+    ('text', 'token'),
     [
         ('name: x\ntime: [1,\nkind: b: c', 'model.yaml: line 3: '),
-        ('name: x\nwhen: 2001-99-99\n', 'model.yaml: month must be in'),
+        ('name: x\nwhen: 2001-99-99\n', 'model.yaml: '),
         ('[' * 5000, 'model.yaml: '),
-        ('name: x\n1: 2\nother: 3\n', "unknown key '1'"),
+        ('name: x\n1: 2\nother: 3\n', "'1'"),
         ('', 'expected a mapping'),
     ],
 )
-def test_a_model_yaml_that_cannot_be_read_is_one_line(
-    tmp_path: Path, text: str, words: str
+def test_an_unreadable_model_yaml_gives_a_one_line_error(
+    tmp_path: Path, text: str, token: str
 ) -> None:
     (tmp_path / registry.CONFIG).write_text(text)
     with pytest.raises(ModelError) as caught:
         registry.read_config(tmp_path)
-    assert words in str(caught.value) and '\n' not in str(caught.value)
+    assert token in str(caught.value) and '\n' not in str(caught.value)
 
 
-def test_weights_that_are_not_finite_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_rejected(tiny_folder: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path / 'nan'
@@ -199,22 +201,24 @@ def test_weights_that_are_not_finite_are_refused(tiny_folder: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'words'),
+    ('arguments', 'token'),
     [
-        ({'name_or_dir': 'nowhere'}, "unknown model 'nowhere' (known: "),
-        ({'name_or_dir': 'x' * 300}, "unknown model 'xxx"),
-        ({'device': 'tpu'}, "unknown device 'tpu'"),
-        ({'device': 'cuda:7'}, "device 'cuda:7' is not available: torch finds"),
-        ({'dtype': 'int8'}, "unknown dtype 'int8'"),
+        ({'name_or_dir': 'nowhere'}, "'nowhere'"),
+        ({'name_or_dir': 'x' * 300}, "'xxx"),
+        ({'device': 'tpu'}, "'tpu'"),
+        ({'device': 'cuda:7'}, "'cuda:7'"),
+        ({'dtype': 'int8'}, "'int8'"),
     ],
 )
-def test_a_missing_path_is_named(tiny_folder: Path, arguments: dict[str, str], words: str) -> None:
+def test_unknown_models_devices_and_dtypes_are_named(
+    tiny_folder: Path, arguments: dict[str, str], token: str
+) -> None:
     with pytest.raises(ModelError) as caught:
         registry.load(**{'name_or_dir': str(tiny_folder), 'device': 'cpu', **arguments})
-    assert words in str(caught.value)
+    assert token in str(caught.value)
 
 
-def test_bad_input_to_the_halves(tiny: Model) -> None:
+def test_invalid_input_to_both_sides_is_rejected(tiny: Model) -> None:
     vision, language = tiny.vision, tiny.language
     assert vision is not None and language is not None
     state = vision.new_state()
@@ -240,7 +244,7 @@ def test_bad_input_to_the_halves(tiny: Model) -> None:
         language.decode(np.ones((1, 5), np.float32))
 
 
-def test_a_prompts_answer_does_not_depend_on_its_company(tiny: Model) -> None:
+def test_an_answer_does_not_depend_on_the_other_prompts(tiny: Model) -> None:
     assert tiny.vision is not None
     state = tiny.vision.new_state()
     for tubelet in frames(tiny):
@@ -252,7 +256,7 @@ def test_a_prompts_answer_does_not_depend_on_its_company(tiny: Model) -> None:
     np.testing.assert_allclose(alone[0], together[2], atol=1e-6)
 
 
-def test_standing_prompts_are_not_computed_again_after_the_largest_request(
+def test_standing_prompts_stay_cached_after_the_largest_request(
     tiny: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vision = tiny.vision
@@ -279,7 +283,7 @@ def test_rank_and_similarity_are_scores(tiny: Model) -> None:
     assert language.rank(vector, []) == []
 
 
-def test_decoding_is_bounded_and_the_same_every_time(tiny: Model) -> None:
+def test_decoding_is_bounded_and_deterministic(tiny: Model) -> None:
     language = tiny.language
     assert language is not None
     vector = language.encode(['a', 'b', 'c'])
@@ -317,7 +321,7 @@ def test_a_small_model_uses_one_thread_by_default(tiny_folder: Path, two_threads
     assert torch.get_num_threads() == 1
 
 
-def test_a_large_model_computes_in_as_many_threads_as_torch_has(
+def test_a_large_model_uses_all_torch_threads(
     tiny_folder: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, 'SMALL_WEIGHTS', 1)

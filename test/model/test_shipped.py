@@ -13,7 +13,7 @@ from vljepa_ros.evaluate.novel_combinations import decode_held_out
 from vljepa_ros.model import registry
 
 
-def test_the_sample_is_small_and_described() -> None:
+def test_the_shipped_model_is_small_and_has_a_model_card() -> None:
     folder = registry.find('small')
     assert (folder / registry.WEIGHTS).stat().st_size < 30_000_000
     card = (folder / 'MODEL_CARD.md').read_text()
@@ -23,7 +23,7 @@ def test_the_sample_is_small_and_described() -> None:
     assert len(config.text_tower.sha256) == 64
 
 
-def test_opposites_are_apart_and_rewordings_together(shipped: Model) -> None:
+def test_paraphrases_are_nearer_than_opposites(shipped: Model) -> None:
     assert shipped.language is not None
     for one, other in (
         ('drawer-open', 'drawer-close'),
@@ -39,15 +39,15 @@ def test_opposites_are_apart_and_rewordings_together(shipped: Model) -> None:
 def test_the_decoder_reconstructs_an_embedded_text(shipped: Model) -> None:
     assert shipped.language is not None
     rng = np.random.default_rng(0)
-    known = meanings(TRAIN_TASKS, held_out_colors=False)
-    chosen = [str(meaning) for meaning in rng.choice(known, 60, replace=False)]
+    concepts = meanings(TRAIN_TASKS, held_out_colors=False)
+    chosen = [str(meaning) for meaning in rng.choice(concepts, 60, replace=False)]
     texts = [sentences(meaning, 'train')[0] for meaning in chosen]
     decoded = shipped.language.decode(shipped.language.encode(texts))
     right = [is_right(m, d.text) for m, d in zip(chosen, decoded, strict=True)]
     assert np.mean(right) > 0.8
 
 
-def test_darkness_is_seen(shipped: Model) -> None:
+def test_darkness_is_recognized(shipped: Model) -> None:
     assert shipped.vision is not None and shipped.language is not None
     size = shipped.facts.image_size
     state = shipped.vision.new_state()
@@ -60,7 +60,7 @@ def test_darkness_is_seen(shipped: Model) -> None:
     assert best.text == 'it is dark'
 
 
-def test_the_decoder_beats_recall_on_combinations_never_trained(shipped: Model) -> None:
+def test_the_decoder_beats_retrieval_on_untrained_combinations(shipped: Model) -> None:
     assert shipped.language is not None
     found = decode_held_out(shipped.language, CONCEPTS)
     assert found.sentences > 200

@@ -75,7 +75,9 @@ def test_plain_english_is_readable(shipped: Model, text: str) -> None:
         'Ist das Licht an?', 'La porte est ouverte', 'Qual cor?', 'Var ligger bollen?',
     ],
 )  # fmt: skip
-def test_other_languages_nonsense_and_emoji_are_unreadable(shipped: Model, text: str) -> None:
+def test_other_languages_random_letters_and_emoji_are_unreadable(
+    shipped: Model, text: str
+) -> None:
     assert shipped.language is not None and shipped.vision is not None
     assert shipped.language.unreadable(text) == shipped.vision.unreadable(text) >= 0.5
 
@@ -89,9 +91,9 @@ def test_short_foreign_sentences_are_unreadable(shipped: Model) -> None:
     }
     fitted = texts(False, FITTED)
     assert not set(groups) <= set(fitted) and 'Swedish' not in fitted
-    every = [refused for group in groups.values() for refused in group]
-    apart = [refused for name in groups if name not in fitted for refused in groups[name]]
-    assert np.mean(every) >= 0.85 and np.mean(apart) >= 0.85
+    all_rejected = [refused for group in groups.values() for refused in group]
+    not_fitted = [refused for name in groups if name not in fitted for refused in groups[name]]
+    assert np.mean(all_rejected) >= 0.85 and np.mean(not_fitted) >= 0.85
 
 
 def test_no_text_is_both_fitted_and_tested() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drawing of clips and of their questions."""
+"""Sampling of clips and of their questions."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from vljepa_ros.train.augmentation import Augmentation, damaged
 from vljepa_ros.train.clips import PLACES, STATE, ClipSampler, _without_cut, moved, states
 
 
-def told_stream(folder: Path) -> Stream:
+def annotated_stream(folder: Path) -> Stream:
     """Return six seconds, two of them annotated, with one question about the fourth second."""
     frames = np.repeat(np.arange(60, dtype=np.uint8)[:, None, None, None], 8, axis=1)
-    said = (
+    annotations = (
         Annotation(0.0, 2.0, '', 'none', '', '', ''),
         Annotation(2.0, 4.0, 'say:it rains', 'told', '', '', '', text='It rains.'),
         Annotation(4.0, 6.0, '', 'none', '', '', ''),
     )
-    asked = (AnnotatedQuestion(3.0, 3.1, 'Does it rain?', 'Yes', ('yes', 'no')),)
+    questions = (AnnotatedQuestion(3.0, 3.1, 'Does it rain?', 'Yes', ('yes', 'no')),)
     data = StreamData(
         'rain',
         np.repeat(np.repeat(frames, 8, axis=2), 3, axis=3),
         np.arange(60, dtype=np.int64) * 100_000_000,
-        said,
+        annotations,
         {'rate_hz': 10},
-        questions=asked,
+        questions=questions,
     )
     return read_stream(write_stream(folder, data))
 
@@ -49,7 +49,7 @@ def squares(tmp_path: Path) -> list[Stream]:
     return [read_stream(write_stream(folder, film(f's{seed}', seed))) for seed in range(3)]
 
 
-def test_a_clip_ends_where_its_annotation_is(squares: list[Stream]) -> None:
+def test_clips_end_in_acts_more_often_than_at_rest(squares: list[Stream]) -> None:
     sampler = ClipSampler(squares, 2, 0)
     clips = [sampler.draw(4, 1) for _ in range(1000)]
     assert all(c.frames.shape[:2] == (4, 2) and len(c.annotations) == 4 for c in clips)
@@ -58,7 +58,7 @@ def test_a_clip_ends_where_its_annotation_is(squares: list[Stream]) -> None:
     assert len({c.annotations[-1].task for c in clips}) == 6
 
 
-def test_what_appears_is_drawn_where_a_clip_can_show_it(tmp_path: Path) -> None:
+def test_appearing_objects_are_drawn_more_often_with_longer_clips(tmp_path: Path) -> None:
     data = film('s0', 0)
     turned = tuple(
         replace(item, phase='appear') if item.phase == 'rest' else item
@@ -78,25 +78,25 @@ def test_what_appears_is_drawn_where_a_clip_can_show_it(tmp_path: Path) -> None:
     assert ClipSampler([alone], 2, 0).draw(1, 0).annotations[-1].phase == 'appear'
 
 
-def test_a_fifth_of_the_questions_cannot_be_answered(squares: list[Stream]) -> None:
+def test_a_fifth_of_the_questions_is_unanswerable(squares: list[Stream]) -> None:
     sampler = ClipSampler(squares, 2, 0)
-    asked = [q for _ in range(300) for q, _ in sampler.draw(1, 2).questions]
-    share = np.mean([q.meaning == 'unknown' for q in asked])
+    questions = [q for _ in range(300) for q, _ in sampler.draw(1, 2).questions]
+    share = np.mean([q.meaning == 'unknown' for q in questions])
     assert 0.14 < share < 0.26
-    topics = Counter(q.topic for q in asked)
+    topics = Counter(q.topic for q in questions)
     assert topics['doing'] > topics['light']
 
 
-def test_what_is_rarely_so_is_asked_about_more_often(squares: list[Stream]) -> None:
-    sampler, said = ClipSampler(squares, 2, 0), Counter[tuple[str, str]]()
+def test_questions_with_rare_answers_are_drawn_more_often(squares: list[Stream]) -> None:
+    sampler, answers = ClipSampler(squares, 2, 0), Counter[tuple[str, str]]()
     for _ in range(600):
-        said.update((q.topic, q.meaning) for q, _ in sampler.draw(1, 2).questions)
+        answers.update((q.topic, q.meaning) for q, _ in sampler.draw(1, 2).questions)
     # Half the stream rests, but acts are drawn five times as often: without balance 8 times.
-    assert said['rest', 'yes'] > said['rest', 'no'] / 3
-    assert said['doing', 'yes'] > said['doing', 'no'] / 2
+    assert answers['rest', 'yes'] > answers['rest', 'no'] / 3
+    assert answers['doing', 'yes'] > answers['doing', 'no'] / 2
 
 
-def test_answers_hold_where_their_annotation_is_shown(squares: list[Stream]) -> None:
+def test_answers_hold_at_the_tubelets_of_their_annotation(squares: list[Stream]) -> None:
     sampler = ClipSampler(squares, 2, 1)
     for _ in range(50):
         clip = sampler.draw(8, 2)
@@ -107,9 +107,9 @@ def test_answers_hold_where_their_annotation_is_shown(squares: list[Stream]) -> 
                 assert question.answer == ('yes' if resting else 'no')
 
 
-def test_what_people_asked_is_asked_where_it_holds(tmp_path: Path) -> None:
-    sampler = ClipSampler([told_stream(tmp_path)], 2, 0)
-    met = 0
+def test_annotated_questions_are_posed_at_their_time(tmp_path: Path) -> None:
+    sampler = ClipSampler([annotated_stream(tmp_path)], 2, 0)
+    drawn = 0
     for _ in range(100):
         clip = sampler.draw(2, 1)
         newest = clip.annotations[-1]
@@ -117,25 +117,25 @@ def test_what_people_asked_is_asked_where_it_holds(tmp_path: Path) -> None:
         for question, holds in clip.questions:
             if question.kind != 'told':
                 continue
-            met += 1
+            drawn += 1
             assert (question.prompt, question.meaning) == ('Does it rain?', 'yes')
             times = clip.frames[holds, :, 0, 0, 0].astype(int)
             assert len(holds) == 1 and times.size == 2
-    assert met > 20
+    assert drawn > 20
 
 
-def test_what_people_say_rarely_is_met_as_often(tmp_path: Path) -> None:
+def test_rare_annotated_texts_are_drawn_more_often_than_by_duration(tmp_path: Path) -> None:
     """The stream has nine spans of one concept and one span of another, one second each."""
     base = film('s0', 0)
-    said = tuple(
+    annotations = tuple(
         Annotation(k, k + 1, 'say:a' if k else 'say:b', 'told', '', '', '', text='ab'[k == 0])
         for k in range(10)
     )
     frames, stamps = base.frames[:100], base.stamps_ns[:100]
-    data = replace(base, frames=frames, stamps_ns=stamps, annotations=said)
+    data = replace(base, frames=frames, stamps_ns=stamps, annotations=annotations)
     sampler = ClipSampler([read_stream(write_stream(tmp_path, data))], 2, 0)
-    met = Counter(sampler.draw(1, 0).annotations[-1].meaning for _ in range(1000))
-    assert met['say:b'] > 200  # by spans: 100
+    drawn = Counter(sampler.draw(1, 0).annotations[-1].meaning for _ in range(1000))
+    assert drawn['say:b'] > 200  # by spans: 100
 
 
 def test_clips_are_drawn_at_the_streams_own_rate(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_clips_are_drawn_at_the_streams_own_rate(tmp_path: Path) -> None:
     base = film('s0', 0)
     frames = np.zeros((50, 8, 8, 3), np.uint8)
     frames[40:] = 200
-    said = (
+    annotations = (
         Annotation(0, 8, '', 'none', '', '', ''),
         Annotation(8, 10, 'say:a', 'told', '', '', '', text='a'),
     )
@@ -151,7 +151,7 @@ def test_clips_are_drawn_at_the_streams_own_rate(tmp_path: Path) -> None:
         base,
         frames=frames,
         stamps_ns=np.arange(50) * 200_000_000,
-        annotations=said,
+        annotations=annotations,
         meta={'rate_hz': 5.0},
     )
     sampler = ClipSampler([read_stream(write_stream(tmp_path, data))], 2, 0)
@@ -162,7 +162,7 @@ def test_clips_are_drawn_at_the_streams_own_rate(tmp_path: Path) -> None:
         assert lit[-1]
 
 
-def test_no_state_is_told_where_there_is_none(squares: list[Stream]) -> None:
+def test_missing_state_is_nan(squares: list[Stream]) -> None:
     assert np.isnan(states(squares[0])).all()
 
 
@@ -178,13 +178,13 @@ def test_visible_is_lit_and_not_covered(tmp_path: Path) -> None:
     assert np.isnan(found[:, STATE.index('opening')]).all()
 
 
-def test_damage_changes_pictures_but_never_the_dark() -> None:
+def test_image_corruption_changes_images_but_keeps_black_frames_black() -> None:
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    image = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
     for _ in range(20):
-        seen, black = damaged([picture, np.zeros_like(picture)], rng)
-        assert seen.shape == picture.shape and seen.dtype == np.uint8
-        assert (seen != picture).any() and black.max() <= 2
+        seen, black = damaged([image, np.zeros_like(image)], rng)
+        assert seen.shape == image.shape and seen.dtype == np.uint8
+        assert (seen != image).any() and black.max() <= 2
 
 
 @pytest.mark.parametrize('side', [96, 160])
@@ -194,15 +194,15 @@ def test_augmentation_maps_points_to_where_they_appear(
 ) -> None:
     """A white dot on black is tracked through 30 random augmentations of a region."""
     rng, region = np.random.default_rng(4), np.array(region)
-    picture = np.zeros((side, side, 3), np.uint8)
+    image = np.zeros((side, side, 3), np.uint8)
     x, y = round(0.42 * side), round(0.63 * side)
-    picture[y - 2 : y + 3, x - 2 : x + 3] = 255
+    image[y - 2 : y + 3, x - 2 : x + 3] = 255
     place = np.array([[(x + 0.5) / side, (y + 0.5) / side]], np.float32)
     seen = 0
     for _ in range(30):
         change = replace(Augmentation.draw(96, rng), bars=np.zeros((96, 96), bool))
         random = np.random.default_rng(0)
-        white = change.apply(picture[None], region[None], random)[0].max(axis=-1) > 100
+        white = change.apply(image[None], region[None], random)[0].max(axis=-1) > 100
         [expected] = change.place(place, region[None])
         if np.isnan(expected).any() or not white.any():
             continue
@@ -213,7 +213,7 @@ def test_augmentation_maps_points_to_where_they_appear(
     assert seen > 20
 
 
-def test_places_are_unknown_where_nothing_is_seen_or_they_left_the_picture(
+def test_positions_are_nan_in_the_dark_and_outside_the_image(
     tmp_path: Path,
 ) -> None:
     data = film('s', 0)

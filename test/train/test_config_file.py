@@ -77,7 +77,7 @@ def test_errors_name_the_file_and_the_problem(values: Any, part: str) -> None:
     assert str(caught.value).startswith('x/mine.yaml: ') and part in str(caught.value)
 
 
-def test_unreadable_files_are_one_line_and_exit_status_2(
+def test_unreadable_files_give_a_one_line_error_and_exit_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / 'damaged.yaml').write_text('kind: [')

@@ -29,7 +29,7 @@ from vljepa_ros.train.familiarity import (
 WIDTH = 24
 
 
-def known(rng: np.random.Generator, streams: int = 8, hops: int = 120) -> Features:
+def scenes_of_two_views(rng: np.random.Generator, streams: int = 8, hops: int = 120) -> Features:
     """Return scenes in a 3-dimensional subspace; one view is farther out, some hops are hidden."""
     axes = rng.normal(size=(3, WIDTH))
     values, found = [], []
@@ -51,9 +51,9 @@ def outliers(rng: np.random.Generator, kinds: int = 4, rows: int = 60) -> Featur
     return Features(values, np.arange(kinds * rows) // 15, names)
 
 
-def test_what_is_off_the_plane_is_unfamiliar_and_every_bin_is_spared() -> None:
+def test_outliers_are_unfamiliar_and_every_bin_has_few_false_positives() -> None:
     rng = np.random.default_rng(0)
-    scenes = known(rng)
+    scenes = scenes_of_two_views(rng)
     fitted = fit_scenes(scenes, outliers(rng))
     assert set(fitted.refused) == {'all', HIDDEN, 'view: far', 'view: near'}
     assert max(fitted.refused.values()) <= REFUSED_IN_ALL
@@ -66,7 +66,7 @@ def test_what_is_off_the_plane_is_unfamiliar_and_every_bin_is_spared() -> None:
 
 def test_streams_without_hidden_hops_have_one_density() -> None:
     rng = np.random.default_rng(1)
-    found = known(rng)
+    found = scenes_of_two_views(rng)
     lit = ~found.hidden
     part = Features(
         found.values[lit],
@@ -110,7 +110,7 @@ def test_streams_without_a_whole_tubelet_are_left_out(tiny: Any, tmp_path: Path)
 
 @pytest.mark.parametrize('kind', synthetic.KINDS)
 @pytest.mark.parametrize('size', [32, 96])
-def test_synthetic_outliers_come_from_their_seed_in_any_size(kind: str, size: int) -> None:
+def test_synthetic_outliers_are_determined_by_their_seed_in_any_size(kind: str, size: int) -> None:
     found = synthetic.make(kind, 3, 4, size)
     assert found.shape == (4, size, size, 3) and found.dtype == np.uint8
     assert found.std() > 5
@@ -136,5 +136,5 @@ def test_no_kind_is_both_fitted_and_tested() -> None:
 def test_an_unknown_source_is_named() -> None:
     from vljepa_ros.data import unfamiliar
 
-    with pytest.raises(InputError, match="'no such thing' is neither a path nor a known kind"):
+    with pytest.raises(InputError, match="'no such thing'"):
         unfamiliar.require(['no such thing'])

@@ -29,8 +29,8 @@ def test_joint_loss_of_two_orthogonal_pairs() -> None:
     assert parts['text_to_prediction'].item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_all_predictions_of_a_meaning_are_its_positives() -> None:
-    predicted, ids = torch.eye(3)[:2], torch.tensor([2, 2])  # meaning 2 is the third axis
+def test_all_predictions_of_a_concept_are_its_positives() -> None:
+    predicted, ids = torch.eye(3)[:2], torch.tensor([2, 2])  # concept 2 is the third axis
     targets = torch.eye(3)
     _, parts = joint_loss(predicted, ids, torch.ones(2), targets, torch.tensor(1.0), 0.0)
     assert parts['prediction_to_text'].item() == pytest.approx(math.log(math.e + 2), abs=1e-6)
@@ -39,7 +39,7 @@ def test_all_predictions_of_a_meaning_are_its_positives() -> None:
     )  # both at cosine 0
 
 
-def test_the_weight_of_a_prediction_weighs_its_loss() -> None:
+def test_the_loss_is_weighted_by_the_weights_of_the_predictions() -> None:
     predicted, targets = torch.eye(2)[[0, 0]], torch.eye(2)
     ids, scale = torch.tensor([0, 1]), torch.tensor(3.0)
     _, parts = joint_loss(predicted, ids, torch.tensor([3.0, 1.0]), targets, scale, 0.0)
@@ -47,22 +47,25 @@ def test_the_weight_of_a_prediction_weighs_its_loss() -> None:
     assert parts['prediction_to_text'].item() == pytest.approx((3 * right + wrong) / 4, abs=1e-6)
 
 
-def test_only_rewordings_are_positives_among_texts() -> None:
+def test_only_paraphrases_are_positives_among_texts() -> None:
     texts = torch.eye(3)[[0, 0, 1, 2]]  # two paraphrases of one concept, and two single concepts
     loss = text_loss(texts, torch.tensor([0, 0, 1, 2]), temperature=0.5)
     assert loss.item() == pytest.approx(math.log(math.exp(2) + 2) - 2, abs=1e-6)
 
 
-def test_texts_without_a_rewording_have_no_loss() -> None:
+def test_texts_without_paraphrases_have_no_loss() -> None:
     assert text_loss(torch.eye(2), torch.tensor([0, 1]), 0.1).item() == 0.0
 
 
-def test_what_also_holds_is_neither_positive_nor_negative() -> None:
+def test_compatible_concepts_are_neither_positives_nor_negatives() -> None:
     also = torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
     ids, scale = torch.tensor([0, 2]), torch.tensor(1.0)
     predicted, targets = torch.eye(3)[[0, 2]], torch.eye(3)
     _, parts = joint_loss(predicted, ids, torch.ones(2), targets, scale, 0.0, also)
-    alone = [math.log(math.e + 1) - 1, math.log(math.e + 2) - 1]  # two rivals less one; two
+    alone = [
+        math.log(math.e + 1) - 1,
+        math.log(math.e + 2) - 1,
+    ]  # negatives: two without the compatible one, and two
     assert parts['prediction_to_text'].item() == pytest.approx(sum(alone) / 2, abs=1e-6)
     texts = torch.eye(3)[[0, 0, 1, 2]]
     near = torch.zeros(4, 4, dtype=torch.bool)
@@ -71,7 +74,7 @@ def test_what_also_holds_is_neither_positive_nor_negative() -> None:
     assert loss.item() == pytest.approx(math.log(math.exp(2) + 1) - 2, abs=1e-6)
 
 
-def test_the_gap_term_vanishes_at_the_texts() -> None:
+def test_the_gap_term_is_zero_for_predictions_equal_to_their_texts() -> None:
     texts, ids = torch.eye(4), torch.arange(4)
     _, parts = joint_loss(texts, ids, torch.ones(4), texts, torch.tensor(10.0), 0.5)
     assert parts['gap'].item() == pytest.approx(0.0, abs=1e-6)
@@ -79,38 +82,40 @@ def test_the_gap_term_vanishes_at_the_texts() -> None:
     assert parts['gap'].item() == pytest.approx(2.0, abs=1e-6)
 
 
-def test_negatives_are_near_and_never_present() -> None:
-    meanings, rng = ConceptTexts(concepts=CONCEPTS), np.random.default_rng(0)
+def test_negatives_are_similar_concepts_that_are_not_in_the_batch() -> None:
+    concept_texts, rng = ConceptTexts(concepts=CONCEPTS), np.random.default_rng(0)
     colour = training_colors('drawer-open')[0]
     present = [f'act:drawer-open:{colour}', 'rest', 'yes']
-    found = meanings.negatives(present, 200, rng)
+    found = concept_texts.negatives(present, 200, rng)
     assert not set(found) & set(present)
     near = [m for m in found if m.startswith('act:drawer-open:')]
     assert len(near) >= 4 and f'done:drawer-open:{colour}' in found
 
 
-def test_what_also_holds_is_the_same_without_colour_and_the_state_that_was_reached() -> None:
-    meanings = ConceptTexts(concepts=CONCEPTS)
-    holds = meanings.also_holds(meanings.names)
-    done = meanings.number['done:drawer-open:white']
-    found = {meanings.names[i] for i in holds[done].nonzero().flatten().tolist()}
+def test_compatible_concepts_are_the_colorless_one_and_the_final_state() -> None:
+    concept_texts = ConceptTexts(concepts=CONCEPTS)
+    holds = concept_texts.also_holds(concept_texts.names)
+    done = concept_texts.number['done:drawer-open:white']
+    found = {concept_texts.names[i] for i in holds[done].nonzero().flatten().tolist()}
     assert found == {'done:drawer-open:any', 'is:drawer:open'}
     assert (holds == holds.T).all() and not holds.diagonal().any()
     for alone in ('yes', 'rest', 'colour:red'):
-        assert not holds[meanings.number[alone]].any()
+        assert not holds[concept_texts.number[alone]].any()
 
 
-def test_a_denied_sentence_is_a_meaning_of_its_own() -> None:
-    meanings, rng = ConceptTexts(concepts=CONCEPTS), np.random.default_rng(0)
-    denied = meanings.negated('done:drawer-open:white')
-    said = {meanings.draw_paraphrase(denied, rng) for _ in range(200)}
-    assert len(said) > 20 and all(' not ' in t or "n't" in t or 'no longer' in t for t in said)
-    assert all('white drawer' in text for text in said)
-    assert meanings.negated('rest') and not meanings.negated('yes')
-    assert not meanings.negated('object:mug:red') and not meanings.negated('is:drawer:open')
+def test_a_negated_sentence_has_a_separate_concept() -> None:
+    concept_texts, rng = ConceptTexts(concepts=CONCEPTS), np.random.default_rng(0)
+    negated = concept_texts.negated('done:drawer-open:white')
+    texts = {concept_texts.draw_paraphrase(negated, rng) for _ in range(200)}
+    assert len(texts) > 20 and all(' not ' in t or "n't" in t or 'no longer' in t for t in texts)
+    assert all('white drawer' in text for text in texts)
+    assert concept_texts.negated('rest') and not concept_texts.negated('yes')
+    assert not concept_texts.negated('object:mug:red') and not concept_texts.negated(
+        'is:drawer:open'
+    )
 
 
-def test_a_denied_state_may_hold_with_the_other_one_but_not_with_its_own() -> None:
+def test_a_negated_state_is_compatible_with_the_opposite_state_only() -> None:
     names = [
         'not:done:drawer-open:white',
         'not:done:drawer-open:any',
@@ -126,33 +131,33 @@ def test_a_denied_state_may_hold_with_the_other_one_but_not_with_its_own() -> No
     assert (holds == holds.T).all() and not holds[-1].any()
 
 
-def test_stage_1_shows_sentences_beside_their_denials() -> None:
+def test_stage_1_draws_concepts_together_with_their_negations() -> None:
     names = draw_concepts(ConceptTexts(concepts=CONCEPTS), 160, np.random.default_rng(0))
-    denied = [name for name in names if name.startswith('not:')]
-    assert len(denied) > 10 and len(set(names)) == len(names)
-    assert all(name.removeprefix('not:') in names for name in denied)
+    negated = [name for name in names if name.startswith('not:')]
+    assert len(negated) > 10 and len(set(names)) == len(names)
+    assert all(name.removeprefix('not:') in names for name in negated)
 
 
-def test_fuller_answers_are_read_but_never_said() -> None:
-    meanings, rng = ConceptTexts(concepts=CONCEPTS), np.random.default_rng(0)
-    drawn = {meanings.draw_paraphrase('yes', rng) for _ in range(400)}
-    assert drawn & set(meanings.sentences['yes']) and drawn & set(meanings.read['yes'])
-    assert all(text.startswith('yes, ') for text in meanings.read['yes'])
-    act = {meanings.draw_paraphrase('act:drawer-open:white', rng) for _ in range(200)}
+def test_full_sentence_answers_are_encoded_but_not_decoded() -> None:
+    concept_texts, rng = ConceptTexts(concepts=CONCEPTS), np.random.default_rng(0)
+    drawn = {concept_texts.draw_paraphrase('yes', rng) for _ in range(400)}
+    assert drawn & set(concept_texts.sentences['yes']) and drawn & set(concept_texts.read['yes'])
+    assert all(text.startswith('yes, ') for text in concept_texts.read['yes'])
+    act = {concept_texts.draw_paraphrase('act:drawer-open:white', rng) for _ in range(200)}
     assert 'opening the white drawer' in act
-    assert 'opening the white drawer' not in meanings.sentences['act:drawer-open:white']
+    assert 'opening the white drawer' not in concept_texts.sentences['act:drawer-open:white']
 
 
-def test_there_are_more_than_a_thousand_meanings() -> None:
+def test_there_are_more_than_a_thousand_concepts() -> None:
     assert len(ConceptTexts(concepts=CONCEPTS).names) > 1300
 
 
-def test_what_people_told_is_a_meaning_by_its_text() -> None:
-    meanings = ConceptTexts({'say:the cup is full': ('The cup is full.', 'the cup is full')})
-    assert set(meanings.names) == {'yes', 'no', 'unknown', 'say:the cup is full'}
+def test_an_annotated_text_is_a_concept() -> None:
+    concept_texts = ConceptTexts({'say:the cup is full': ('The cup is full.', 'the cup is full')})
+    assert set(concept_texts.names) == {'yes', 'no', 'unknown', 'say:the cup is full'}
 
 
-def test_unknown_numbers_cost_nothing_in_the_state_head() -> None:
+def test_unknown_values_do_not_add_to_the_state_loss() -> None:
     nan = float('nan')
     state = torch.tensor([[1.0, 0.0, nan, nan], [nan, nan, nan, 1.0]])
     loss = state_loss(torch.zeros(2, 4), state)
@@ -162,7 +167,7 @@ def test_unknown_numbers_cost_nothing_in_the_state_head() -> None:
     assert state_loss(sure, state).item() < 0.001
 
 
-def test_thinning_drops_a_share_of_the_tokens_but_never_the_first() -> None:
+def test_token_dropout_drops_a_fraction_but_never_the_first_token() -> None:
     torch.manual_seed(0)
     mask = torch.ones(400, 20, dtype=torch.bool)
     mask[:, 15:] = False
@@ -173,10 +178,10 @@ def test_thinning_drops_a_share_of_the_tokens_but_never_the_first() -> None:
 
 
 def test_held_out_combinations_are_in_no_training_text() -> None:
-    meanings = ConceptTexts(concepts=CONCEPTS)
+    concept_texts = ConceptTexts(concepts=CONCEPTS)
     colour = held_out_color('dial-turn')
-    said = {text for texts in meanings.sentences.values() for text in texts}
-    assert not any(colour in text.split() and 'dial' in text.split() for text in said)
+    training_texts = {text for texts in concept_texts.sentences.values() for text in texts}
+    assert not any({colour, 'dial'} <= set(text.split()) for text in training_texts)
 
 
 def test_padding_ends_each_sentence_once() -> None:
@@ -185,7 +190,7 @@ def test_padding_ends_each_sentence_once() -> None:
     assert targets.tolist() == [[5, 6, 0], [7, 0, IGNORE_INDEX]]
 
 
-def test_augmentation_keeps_black_black_and_all_frames_alike() -> None:
+def test_augmentation_keeps_black_frames_black_and_equal_frames_equal() -> None:
     rng = np.random.default_rng(0)
     assert augment(np.zeros((3, 16, 16, 3), np.uint8), rng).max() == 0
     same = augment(np.repeat(rng.integers(0, 256, (1, 16, 16, 3), dtype=np.uint8), 4, axis=0), rng)
@@ -207,7 +212,7 @@ def test_logistic_regression_finds_the_coefficients() -> None:
 
 
 @pytest.mark.parametrize('columns', [1, 4, 30])
-def test_logistic_regression_is_that_of_scikit_learn(columns: int) -> None:
+def test_logistic_regression_equals_scikit_learn(columns: int) -> None:
     """scikit-learn gets the two samples of the Laplace smoothing as additional rows."""
     linear_model = pytest.importorskip('sklearn.linear_model')
     rng, ridge = np.random.default_rng(0), 1e-2

@@ -11,7 +11,7 @@ from torch.nn import functional
 from vljepa_ros.train.noise import IsotropicNoise, MeasuredNoise, shrinkage
 
 
-def test_even_noise_is_at_most_so_long() -> None:
+def test_isotropic_noise_has_at_most_the_requested_length() -> None:
     torch.manual_seed(0)
     drawn = IsotropicNoise(0.4)(torch.zeros(2000, 8))
     length = drawn.norm(dim=-1)
@@ -27,7 +27,7 @@ def pairs(count: int, dim: int, spread: torch.Tensor) -> tuple[torch.Tensor, tor
     return functional.normalize(texts + added, dim=-1), texts
 
 
-def test_texts_with_measured_noise_are_as_far_off_as_predictions_are() -> None:
+def test_texts_with_measured_noise_have_the_cosines_of_predictions() -> None:
     torch.manual_seed(0)
     spread = 0.25 * functional.normalize(torch.randn(12, 64, dtype=torch.float64), dim=-1)
     predictions, texts = pairs(600, 64, spread)
@@ -57,7 +57,7 @@ def test_few_residuals_leave_no_direction_without_noise() -> None:
 
 
 @pytest.mark.parametrize('count', [10, 100, 1000])
-def test_shrinkage_is_that_of_scikit_learn(count: int) -> None:
+def test_shrinkage_equals_scikit_learn(count: int) -> None:
     covariance = pytest.importorskip('sklearn.covariance')
     rng = np.random.default_rng(0)
     drawn = rng.normal(size=(count, 30)) * np.linspace(0.1, 2, 30)

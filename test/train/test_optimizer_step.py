@@ -60,7 +60,7 @@ def loss_at(net: nn.Module, step: int) -> Tensor:
     return (net(INPUTS[step]) - TARGETS[step]).square().mean()
 
 
-def halves_of(net: nn.Sequential) -> list[dict[str, Any]]:
+def two_groups_of(net: nn.Sequential) -> list[dict[str, Any]]:
     """Return two parameter groups with learning rates of their own."""
     return [
         {'params': list(net[0].parameters()), 'lr': PEAK, 'weight_decay': DECAY},
@@ -134,17 +134,17 @@ def test_constant_schedule_with_two_groups_that_are_clipped_separately(warmup: i
     """The settings of a recipe for bidirectional models."""
     expected, net = network(), network()
     clipped = [list(expected[0].parameters()), list(expected[3].parameters())]
-    plain = torch.optim.AdamW(halves_of(expected), betas=(0.9, 0.999), weight_decay=0.0)
+    plain = torch.optim.AdamW(two_groups_of(expected), betas=(0.9, 0.999), weight_decay=0.0)
     plain_loop(expected, plain, lambda step: min(1.0, (step + 1) / max(warmup, 1)), clipped)
 
     schedule = constant_schedule(warmup)
-    step = OptimizerStep(halves_of(net), PEAK, schedule, betas=(0.9, 0.999), clip_groups=True)
+    step = OptimizerStep(two_groups_of(net), PEAK, schedule, betas=(0.9, 0.999), clip_groups=True)
     for number in range(STEPS):
         step.apply(loss_at(net, number))
     assert_same(net.parameters(), expected.parameters())
 
 
-def test_without_weight_decay_on_plain_parameters() -> None:
+def test_a_list_of_parameters_without_weight_decay() -> None:
     """The settings of fine-tuning."""
     expected, net = network(), network()
     plain = torch.optim.AdamW(expected.parameters(), PEAK, (0.9, 0.98), weight_decay=0.0)
@@ -202,7 +202,9 @@ def test_averaged_weights_are_in_use_only_inside_the_block() -> None:
     assert not torch.allclose(own[0], mean[0])
 
 
-def test_two_processes_give_the_weights_of_one_that_has_all_of_the_batch(tmp_path: Path) -> None:
+def test_two_processes_give_the_weights_of_one_process_with_the_whole_batch(
+    tmp_path: Path,
+) -> None:
     (tmp_path / 'process.py').write_text(PROCESS)
     torchrun = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
     done = subprocess.run(

@@ -37,7 +37,7 @@ def scene(folder: Path, seed: int) -> Stream:
     return read_stream(write_stream(folder, replace(data, frames=frames, state=state)))
 
 
-def test_finder_learns_where_the_workspace_is(tmp_path: Path) -> None:
+def test_finder_learns_the_position_of_the_workspace(tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     streams = [scene(tmp_path / str(seed), seed) for seed in range(24)]
@@ -62,7 +62,7 @@ def test_finder_learns_where_the_workspace_is(tmp_path: Path) -> None:
     assert np.abs(errors).mean() < 0.4 * np.abs(spread).mean()
 
 
-def test_streams_without_workspaces_are_one_clear_error(tmp_path: Path) -> None:
+def test_streams_without_workspaces_are_an_input_error(tmp_path: Path) -> None:
     plain = read_stream(write_stream(tmp_path, film('s', 0)))
     finder = RegionFinder(RegionFinderConfig(SIDE, (8, 16)), SIDE)
     with pytest.raises(InputError, match='region_finder'):

@@ -86,19 +86,19 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(configuration(data, tmp_path_factory.mktemp('trained')))
 
 
-def test_the_trained_model_finds_the_right_scene(trained: Path, data: Path) -> None:
+def test_the_trained_model_retrieves_the_right_scene(trained: Path, data: Path) -> None:
     """Retrieve the middle of every act among all scenes; chance level is 1/6."""
     model = registry.load(str(trained), device='cpu')
     assert model.vision is not None and model.language is not None
     names = [f'act:{task}:{colour}' for task, _, colour in SCENES]
-    centres = np.stack([model.language.encode(sentences(name)).mean(axis=0) for name in names])
+    centers = np.stack([model.language.encode(sentences(name)).mean(axis=0) for name in names])
     right = []
     for stream in open_split(data / 'test').streams:
         vectors = embeddings(stream, Perceiver(model.vision))
         for item in stream.annotations:
             if item.phase == 'act':
                 vector = vectors[round((item.start + item.end) / 2, 1)]
-                right.append(names[int(np.argmax(centres @ vector))] == item.meaning)
+                right.append(names[int(np.argmax(centers @ vector))] == item.meaning)
     assert np.mean(right) >= 0.6
 
 
@@ -112,13 +112,13 @@ def embeddings(stream: Stream, perceiver: Perceiver) -> dict[float, NDArray[np.f
     return found
 
 
-def test_the_folder_says_how_it_was_calibrated_and_for_which_tower(trained: Path) -> None:
+def test_the_model_folder_has_the_calibration_and_the_text_tower_hash(trained: Path) -> None:
     config = registry.read_config(trained)
     assert config.calibration != type(config.calibration)()
     assert len(config.text_tower.sha256) == 64 and config.y_decoder.vocabulary > 100
 
 
-def test_a_run_goes_on_where_it_was(trained: Path, data: Path, tmp_path: Path) -> None:
+def test_finished_stages_are_not_trained_again(trained: Path, data: Path, tmp_path: Path) -> None:
     config = configuration(data, trained)
     run = Run(config)
     net = run.texts()
@@ -183,7 +183,7 @@ def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
         run.texts()
 
 
-def test_a_tenth_of_the_streams_is_kept_from_the_vision(data: Path) -> None:
+def test_a_tenth_of_the_streams_is_held_out_from_vision_training(data: Path) -> None:
     few = list(open_split(data / 'train').streams)
     assert hold_back(few) == (few, few)
     many = (few * 4)[:20]
@@ -191,7 +191,7 @@ def test_a_tenth_of_the_streams_is_kept_from_the_vision(data: Path) -> None:
     assert decoder == [many[9], many[19]] and len(vision) == 18
 
 
-def test_a_sentence_too_long_for_the_decoder_is_told_before_training(
+def test_a_sentence_too_long_for_the_decoder_is_reported_before_training(
     data: Path, tmp_path: Path
 ) -> None:
     config = configuration(data, tmp_path)
@@ -200,7 +200,7 @@ def test_a_sentence_too_long_for_the_decoder_is_told_before_training(
         Run(dataclasses.replace(config, model=dataclasses.replace(config.model, y_decoder=short)))
 
 
-def test_streams_for_another_model_are_named(data: Path, tmp_path: Path) -> None:
+def test_streams_with_another_frame_rate_are_named(data: Path, tmp_path: Path) -> None:
     write_stream(tmp_path / 'train', replace(film('fast', 1), meta={'rate_hz': 20}))
     with pytest.raises(InputError, match=r'fast has 20 .* 32 px.* 10'):
         Run(configuration(tmp_path, tmp_path / 'out'))
@@ -225,6 +225,6 @@ def test_streams_shorter_than_a_clip_are_left_out(
     assert 'short' in caplog.text and '12 frames' in caplog.text
 
 
-def test_no_data_is_one_clear_error(tmp_path: Path) -> None:
+def test_missing_data_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match='folder'):
         train(configuration(tmp_path / 'nowhere', tmp_path / 'out'))

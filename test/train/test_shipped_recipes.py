@@ -16,13 +16,13 @@ SMALL = Path(__file__).parents[2] / 'models' / 'small'
 
 
 @pytest.mark.parametrize('name', ['train.yaml', 'train_gpu.yaml'])
-def test_a_recipe_makes_what_is_shipped(name: str) -> None:
+def test_recipes_have_the_architecture_of_the_shipped_model(name: str) -> None:
     config, shipped = read_training(SMALL / name), read_config(SMALL)
     assert isinstance(config, TrainConfig) and isinstance(shipped, ModelConfig)
-    made = config.model
+    trained = config.model
     for part in ('name', 'embedding_dim', 'time', 'x_encoder', 'predictor', 'y_encoder'):
-        assert getattr(made, part) == getattr(shipped, part), part
-    assert made.y_decoder.beams == shipped.y_decoder.beams
+        assert getattr(trained, part) == getattr(shipped, part), part
+    assert trained.y_decoder.beams == shipped.y_decoder.beams
 
 
 @pytest.mark.parametrize('name', ['train_wide.yaml', 'train_wide_gpu.yaml'])

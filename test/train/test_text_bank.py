@@ -32,18 +32,18 @@ def expected(tower: TextTower, text: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize('first_rows', [1, 7, 1000])
-def test_states_are_the_towers_however_the_bank_grew(
+def test_states_equal_the_text_towers_at_any_initial_size(
     tower: TextTower, first_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('vljepa_ros.train.text_bank.FIRST_ROWS', first_rows)
     bank = TextBank(tower)
-    for asked in (TEXTS[:1], TEXTS[1:3], TEXTS):
-        states, mask = bank.states(asked)
-        for text, row, kept in zip(asked, states, mask, strict=True):
-            np.testing.assert_allclose(row[kept].numpy(), expected(tower, text), atol=2e-3)
+    for texts in (TEXTS[:1], TEXTS[1:3], TEXTS):
+        states, mask = bank.states(texts)
+        for text, row, used in zip(texts, states, mask, strict=True):
+            np.testing.assert_allclose(row[used].numpy(), expected(tower, text), atol=2e-3)
 
 
-def test_a_bank_serves_training_whoever_made_and_asked_it_before(tower: TextTower) -> None:
+def test_states_cached_in_inference_mode_can_be_used_in_training(tower: TextTower) -> None:
     with torch.inference_mode():
         bank = TextBank(tower)
         bank.states(TEXTS[:1])
@@ -53,7 +53,7 @@ def test_a_bank_serves_training_whoever_made_and_asked_it_before(tower: TextTowe
     assert weight.grad is not None and weight.grad.isfinite()
 
 
-def test_what_lies_in_its_file_is_not_computed_again(
+def test_stored_states_are_not_computed_again(
     tower: TextTower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, workers = tmp_path / 'tokens.pt', Workers(CPU)
@@ -62,5 +62,5 @@ def test_what_lies_in_its_file_is_not_computed_again(
     again = TextBank(tower)
     monkeypatch.setattr(tower, 'states', None)
     again.prepare(TEXTS, path, workers)
-    for row, kept, known in zip(*again.states(TEXTS), before, strict=True):
-        np.testing.assert_allclose(row[kept].numpy(), known, atol=2e-3)
+    for row, used, known in zip(*again.states(TEXTS), before, strict=True):
+        np.testing.assert_allclose(row[used].numpy(), known, atol=2e-3)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from vljepa_ros.train import training_log as logs
 from vljepa_ros.train.training_log import Log
 
 
@@ -26,11 +27,12 @@ class Board:
         """Do nothing: there is no buffer."""
 
 
-def test_figures_are_lines_of_json_and_scalars(
+def test_metrics_are_json_lines_and_tensorboard_scalars(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     board = Board()
-    monkeypatch.setattr(logs, '_board', lambda folder: board)
+    module = SimpleNamespace(SummaryWriter=lambda folder: board)
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', module)
     log = Log(tmp_path, tmp_path / 'tensorboard')
     log.write('vision', 20, {'loss': 1.23456789})
     log.write('vision', 40, {'loss': 1.0})
@@ -44,9 +46,9 @@ def test_only_one_process_writes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_tensorboard_there_is_the_log(
+def test_without_tensorboard_only_the_json_log_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__('sys').modules, 'torch.utils.tensorboard', None)
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', None)
     Log(tmp_path, tmp_path / 'tensorboard').write('vision', 20, {'loss': 1.0})
     assert [p.name for p in tmp_path.iterdir()] == ['log.jsonl']

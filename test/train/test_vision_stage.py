@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.tiny_streaming import network
+import torch
+from helpers.tiny_streaming import network, tower
+from torch import Tensor
 
 from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.questions import Question
 from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
-from vljepa_ros.train.clips import Labels
+from vljepa_ros.train.clips import STATE, Batch, Labels
+from vljepa_ros.train.text_bank import TextBank
 from vljepa_ros.train.vision_stage import VisionRunner
+
+SIDE = 32  # pixels of the tiny model's images
+UNANNOTATED = Annotation(0, 5, '', 'none', '', '', '')
 
 
 def annotation(phase: str, **more: Any) -> Annotation:
@@ -22,9 +28,9 @@ def annotation(phase: str, **more: Any) -> Annotation:
     return Annotation(0, 5, f'{phase}:x', phase, 'drawer-open', 'drawer', 'red', **values)
 
 
-def test_what_is_seen_is_probed() -> None:
-    told = CONCEPTS.label(annotation('done'))
-    assert told == {
+def test_visible_labels_are_probed() -> None:
+    label = CONCEPTS.label(annotation('done'))
+    assert label == {
         'phase': 'done',
         'task': 'drawer-open',
         'colour': 'red',
@@ -32,33 +38,63 @@ def test_what_is_seen_is_probed() -> None:
         'thing': 'tin',
         'thing_colour': 'blue',
     }
-    assert told.keys() == CONCEPTS.labels.keys()
-    assert all(name in CONCEPTS.labels[kind] for kind, name in told.items())
+    assert label.keys() == CONCEPTS.labels.keys()
+    assert all(name in CONCEPTS.labels[kind] for kind, name in label.items())
     assert CONCEPTS.label(annotation('done', thing=''))['thing'] == ''
 
 
-def test_what_nobody_sees_is_not_probed() -> None:
+def test_hidden_objects_are_not_probed() -> None:
     assert CONCEPTS.label(annotation('dark', light=False)) == {'phase': 'dark'}
     assert CONCEPTS.label(annotation('covered', covered=True)) == {'phase': 'covered'}
-    assert 'thing' not in CONCEPTS.label(annotation('gone'))  # it leaves somewhen in between
+    assert 'thing' not in CONCEPTS.label(annotation('gone'))  # it disappears during the span
+
+
+def posed(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch, clips: list[Labels], count: int
+) -> list[tuple[int, int]]:
+    """Return the indices of the clip and the tubelet of every prompt of a prediction."""
+    net, found = network(tiny.vision), list[tuple[int, int]]()
+    answers = net.predictor.answers
+
+    def record(prefix: Any, prompt: Tensor, mask: Tensor, clip: Tensor, at: Tensor) -> Tensor:
+        found.extend(zip(clip.tolist(), at.tolist(), strict=True))
+        vectors: Tensor = answers(prefix, prompt, mask, clip, at)
+        return vectors
+
+    monkeypatch.setattr(net.predictor, 'answers', record)
+    shape = (len(clips), len(clips[0].annotations), 2, SIDE, SIDE, 3)
+    runner = VisionRunner(net, TextBank(tower(tiny.vision)), np.random.default_rng(0), 1.0)
+    with torch.no_grad():
+        predictions = runner.predict(Batch(torch.zeros(shape, dtype=torch.uint8), clips), count)
+    assert len(predictions.concepts) == len(predictions.vectors) == len(found)
+    return sorted(found)
+
+
+def labels(
+    item: Annotation, tubelets: int, *questions: tuple[Question, list[int]], prompt: str = ''
+) -> Labels:
+    """Return the labels of a clip with one annotation."""
+    state = np.zeros((tubelets, len(STATE)), np.float32)
+    return Labels([item] * tubelets, state, prompt, list(questions))
 
 
 @pytest.mark.parametrize('count', [1, 3, 9])
-def test_questions_are_asked_only_where_their_answers_hold(tiny: Any, count: int) -> None:
+def test_questions_are_posed_only_at_tubelets_where_their_answers_hold(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
     question = Question('Is it?', 'yes', 'yes', 'yes/no', ('yes', 'no'), 'state', '')
-    item = annotation('done')
-    clip = Labels([item] * 6, np.zeros((6, 4), np.float32), '', [(question, [2, 3, 5])])
-    asker = VisionRunner(network(tiny.vision), None, np.random.default_rng(0), 1.0)  # type: ignore[arg-type]
-    asked = asker._questions([clip, clip], count)
+    clip = labels(UNANNOTATED, 6, (question, [2, 3, 5]))
+    found = posed(tiny, monkeypatch, [clip, clip], count)
     for number in (0, 1):
-        at = [item.tubelet for item in asked if item.clip == number]
+        at = [tubelet for row, tubelet in found if row == number]
         assert set(at) <= {2, 3, 5} and len(at) == len(set(at)) == min(count, 3)
 
 
-def test_nothing_is_asked_of_what_nobody_knows(tiny: Any) -> None:
+def test_tubelets_without_annotations_have_no_captions_or_questions(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Between annotated spans there is no target concept."""
     nothing = Question('What is happening?', '', '', 'caption')
-    silent = Annotation(0, 5, '', 'none', '', '', '')
-    clip = Labels([silent] * 2, np.zeros((2, 4), np.float32), '', [(nothing, [0, 1])])
-    asker = VisionRunner(network(tiny.vision), None, np.random.default_rng(0), 1.0)  # type: ignore[arg-type]
-    assert asker._captions([clip]) == [] and asker._questions([clip], 2) == []
+    without = labels(UNANNOTATED, 2, (nothing, [0, 1]), prompt='What is it?')
+    annotated = labels(annotation('done'), 2, prompt='What is it?')
+    assert posed(tiny, monkeypatch, [without, annotated], 2) == [(1, 0), (1, 1)]

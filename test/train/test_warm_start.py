@@ -36,7 +36,7 @@ def deeper(folder: Path, layers: int) -> VLJEPA:
     return net
 
 
-def seen(net: VLJEPA) -> Tensor:
+def answers_of(net: VLJEPA) -> Tensor:
     """Return the answers about noise images."""
     generator = torch.Generator().manual_seed(2)
     frames = torch.randint(0, 255, (2, 3, 2, 32, 32, 3), dtype=torch.uint8, generator=generator)
@@ -45,24 +45,24 @@ def seen(net: VLJEPA) -> Tensor:
     return answers
 
 
-def test_a_deeper_net_answers_at_first_as_the_old_one(tiny_folder: Path) -> None:
-    same, more = seen(deeper(tiny_folder, 2)), seen(deeper(tiny_folder, 4))
-    assert same.abs().max() > 0.05
-    torch.testing.assert_close(more, same)
+def test_a_deeper_net_initially_gives_the_answers_of_its_start_model(tiny_folder: Path) -> None:
+    shallow, deep = answers_of(deeper(tiny_folder, 2)), answers_of(deeper(tiny_folder, 4))
+    assert shallow.abs().max() > 0.05
+    torch.testing.assert_close(deep, shallow)
 
 
 def test_new_layers_learn(tiny_folder: Path) -> None:
     net = deeper(tiny_folder, 3)
-    before = seen(net).detach()
+    before = answers_of(net).detach()
     optimizer = torch.optim.AdamW(net.parameters(), 1e-2)
     for _ in range(3):
         optimizer.zero_grad()
-        seen(net)[..., 0].sum().backward()
+        answers_of(net)[..., 0].sum().backward()
         optimizer.step()
     new = (net.x_encoder.blocks[2], net.predictor.blocks[2])
     for block in new:
         assert all(p.grad is not None and p.grad.abs().max() > 0 for p in block.parameters())
-    assert (seen(net) - before).abs().max() > 1e-3
+    assert (answers_of(net) - before).abs().max() > 1e-3
 
 
 def test_a_net_of_another_shape_is_refused(tiny_folder: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ECE, AUROC, and the suite that reports them together with abstentions."""
+"""ECE, AUROC and abstention rates, and the suite that reports them."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from vljepa_ros.evaluate.suites.calibrate import (
 )
 
 
-def test_ece_by_hand() -> None:
+def test_ece_equals_a_manual_calculation() -> None:
     # Two bins of two: |0.4 - 1| and |1.5 - 2|, of four answers.
     found = ece([0.9, 0.1, 0.6, 0.3], [True, False, True, True], bins=2)
     assert found == pytest.approx((0.6 + 0.5) / 4)
 
 
-def test_ece_is_over_bins_of_equal_mass() -> None:
+def test_ece_uses_bins_of_equal_mass() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.beta(5, 1, 3000)
     right = rng.random(3000) < confidence**2
@@ -45,29 +45,29 @@ def test_ece_is_over_bins_of_equal_mass() -> None:
     assert ece(confidence, right) == pytest.approx(expected)
 
 
-def test_answers_of_one_confidence_share_a_bin() -> None:
+def test_answers_of_equal_confidence_share_a_bin() -> None:
     assert ece([0.7] * 10, [True] * 7 + [False] * 3) == pytest.approx(0.0)
     assert ece([0.7] * 10, [True] * 5 + [False] * 5) == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize('figure', [ece, auroc])
-def test_an_answer_that_weighs_two_counts_twice(figure: Any) -> None:
+@pytest.mark.parametrize('metric', [ece, auroc])
+def test_an_answer_of_weight_two_counts_twice(metric: Any) -> None:
     rng = np.random.default_rng(0)
     confidence, weight = rng.random(90).round(2), rng.integers(0, 4, 90)
     right = rng.random(90) < confidence
-    twice = figure(np.repeat(confidence, weight), np.repeat(right, weight))
-    assert figure(confidence, right, weight.astype(float)) == pytest.approx(twice)
-    assert math.isnan(figure(confidence, right, np.zeros(90)))
+    twice = metric(np.repeat(confidence, weight), np.repeat(right, weight))
+    assert metric(confidence, right, weight.astype(float)) == pytest.approx(twice)
+    assert math.isnan(metric(confidence, right, np.zeros(90)))
 
 
-def test_auroc_counts_pairs_and_half_of_the_ties() -> None:
+def test_auroc_counts_ordered_pairs_and_half_of_the_ties() -> None:
     # 3 > 2, 3 > 1, 1 < 2, 1 = 1
     assert auroc([3.0, 1.0, 2.0, 1.0], [True, True, False, False]) == 2.5 / 4
     assert auroc([0.1, 0.9], [True, False]) == 0.0
     assert math.isnan(auroc([0.1, 0.9], [True, True]))
 
 
-def test_auroc_equals_scikit_learns() -> None:
+def test_auroc_equals_scikit_learn() -> None:
     """Ours is called a thousand times per interval and takes a twentieth of the time."""
     rng = np.random.default_rng(0)
     score, weight = rng.random(200).round(2), rng.integers(0, 4, 200).astype(float)
@@ -76,7 +76,7 @@ def test_auroc_equals_scikit_learns() -> None:
     assert auroc(score, positive, weight) == pytest.approx(expected)
 
 
-def test_whole_streams_are_drawn_again() -> None:
+def test_whole_streams_are_resampled() -> None:
     rng = np.random.default_rng(0)
     values, streams = rng.random(60), [f's{i % 7}' for i in range(60)]
     found = redrawn(lambda w: float((w * values).sum() / w.sum()), streams).interval()
@@ -110,7 +110,7 @@ def test_a_text_is_correct_if_it_expresses_the_answers_concept(
     assert CONCEPTS.expresses(concept, text) is right
 
 
-def test_an_annotation_is_asked_about_at_its_quarters() -> None:
+def test_questions_are_posed_at_the_quarters_of_an_annotation() -> None:
     found = pose(CONCEPTS, ACT, np.random.default_rng(0), 2)
     assert [at_s for at_s, _ in found] == [3.0, 4.0, 5.0]
     for _, pool in found:
@@ -129,7 +129,7 @@ def posed(stream: Any, kind: str, meaning: str, phase: str = 'act') -> Posed:
     return Posed(stream, item, 3.0, Question('?', 'yes', meaning, kind, candidates))
 
 
-class Named:
+class NamedStream:
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -138,8 +138,8 @@ def rows_of(rows: list[Row]) -> dict[str, Row]:
     return {row.what: row for row in rows}
 
 
-def test_kinds_and_reasons() -> None:
-    one = Named('a')
+def test_question_kinds_and_reasons_of_unanswerable_questions() -> None:
+    one = NamedStream('a')
     kinds = [kind_of(posed(one, kind, 'yes')) for kind in ('yes/no', 'colour', 'caption', 'open')]
     assert kinds == ['yes/no', 'choices', 'sentences', 'open answers']
     reasons = [reason_of(posed(one, 'colour', 'unknown', p)) for p in ('dark', 'covered', 'rest')]
@@ -147,45 +147,45 @@ def test_kinds_and_reasons() -> None:
     assert reason_of(posed(one, 'colour', 'yes', 'dark')) == ''
 
 
-def test_figures_of_a_kind_and_of_what_can_be_answered() -> None:
-    a, b = Named('a'), Named('b')
-    given = [
+def test_metrics_of_a_question_kind_and_of_its_answerable_questions() -> None:
+    a, b = NamedStream('a'), NamedStream('b')
+    answered = [
         Given(posed(a, 'yes/no', 'yes'), 0.9, False, True),
         Given(posed(b, 'yes/no', 'no'), 0.6, False, False),
         Given(posed(b, 'yes/no', 'unknown'), 0.7, True, False),
         Given(posed(b, 'colour', 'no'), 0.1, False, False),
     ]
-    rows = rows_of(confidences('ours', 'yes/no', given))
+    rows = rows_of(confidences('ours', 'yes/no', answered))
     assert rows['yes/no: ECE'].mean.value == pytest.approx((0.1 + 0.6 + 0.7) / 3)
     assert (rows['yes/no: ECE'].target, rows['yes/no: ECE'].at_most) == (0.05, True)
     assert rows['yes/no: AUROC'].mean.value == 1.0 and rows['yes/no: AUROC'].target == 0.80
     assert rows['yes/no: accuracy'].mean.value == pytest.approx(1 / 3)
     assert rows['yes/no, answerable: ECE'].mean.value == pytest.approx((0.1 + 0.6) / 2)
     assert rows['yes/no, answerable: ECE'].mean.count == 2
-    blind = rows_of(confidences('blind', 'yes/no', given))
+    blind = rows_of(confidences('blind', 'yes/no', answered))
     assert {row.target for row in blind.values()} == {None}
-    assert confidences('ours', 'sentences', given) == []
+    assert confidences('ours', 'sentences', answered) == []
 
 
-def test_shares_of_abstentions() -> None:
-    a, b = Named('a'), Named('b')
+def test_abstention_rates_by_reason() -> None:
+    a, b = NamedStream('a'), NamedStream('b')
 
-    def given(kind: str, meaning: str, phase: str, abstained: bool) -> Given:
+    def answered(kind: str, meaning: str, phase: str, abstained: bool) -> Given:
         return Given(posed(a if abstained else b, kind, meaning, phase), 0.5, abstained, False)
 
     rows = rows_of(
         abstentions(
             'ours',
             [
-                given('colour', 'unknown', 'dark', True),
-                given('colour', 'unknown', 'dark', False),
-                given('yes/no', 'unknown', 'rest', True),
-                given('yes/no', 'yes', 'rest', False),
-                given('yes/no', 'yes', 'dark', False),
-                given('yes/no', 'yes', 'rest', True),
-                given('open', 'unknown', 'rest', False),
-                given('open', 'yes', 'rest', True),
-                given('caption', 'dark', 'dark', True),
+                answered('colour', 'unknown', 'dark', True),
+                answered('colour', 'unknown', 'dark', False),
+                answered('yes/no', 'unknown', 'rest', True),
+                answered('yes/no', 'yes', 'rest', False),
+                answered('yes/no', 'yes', 'dark', False),
+                answered('yes/no', 'yes', 'rest', True),
+                answered('open', 'unknown', 'rest', False),
+                answered('open', 'yes', 'rest', True),
+                answered('caption', 'dark', 'dark', True),
             ],
         )
     )
@@ -204,19 +204,19 @@ def test_shares_of_abstentions() -> None:
     assert rows['abstained: answerable, open answers'].target is None
 
 
-def test_the_suite_says_where_it_was_asked_too_little(tmp_path: Path) -> None:
+def test_a_note_reports_question_kinds_with_too_few_questions(tmp_path: Path) -> None:
     acts = [toy_suites.annotation('act', 'drawer-open', colour) for colour in ('red', 'blue')]
     for name in ('a', 'b'):
         toy_suites.film(tmp_path, name, [*acts, toy_suites.annotation('dark', light=False)])
     streams = open_split(tmp_path).streams
     found = calibrate(toy_suites.context(streams))
     rows = {(row.who, row.what): row for row in found.rows}
-    asked = pose_all(toy_suites.context(streams))
-    captions = [p for p in asked if kind_of(p) == 'sentences']
+    questions = pose_all(toy_suites.context(streams))
+    captions = [p for p in questions if kind_of(p) == 'sentences']
     assert rows['ours', 'sentences: accuracy'].mean.count == len(captions)
     assert rows['ours', 'sentences: accuracy'].mean.value == 1.0
-    own = [p for p in asked if kind_of(p) == 'open answers']
-    assert len(own) * DRAWS == sum(bool(p.question.candidates) for p in asked)
-    assert rows['ours', 'abstained: unanswerable'].mean.value == 0.0  # a toy always can
+    open_answers = [p for p in questions if kind_of(p) == 'open answers']
+    assert len(open_answers) * DRAWS == sum(bool(p.question.candidates) for p in questions)
+    assert rows['ours', 'abstained: unanswerable'].mean.value == 0.0  # the toy never abstains
     assert {who for who, _ in rows} == {'ours', 'oracle', 'blind'}
-    assert 'sentences: ' in found.notes[0] and 'Fewer than 5000' in found.notes[0]
+    assert 'sentences: ' in found.notes[0] and '5000' in found.notes[0]

@@ -19,7 +19,7 @@ from vljepa_ros.evaluate.document_frequencies import scorer
 from vljepa_ros.evaluate.report import Row
 from vljepa_ros.evaluate.suites.caption import caption, group, is_new
 
-KNOWN, NEW = training_colors('dial-turn')[0], held_out_color('dial-turn')
+TRAINED_COLOR, NEW_COLOR = training_colors('dial-turn')[0], held_out_color('dial-turn')
 Rows = dict[tuple[str, str], Row]
 
 
@@ -37,16 +37,16 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Rows]:
     return measure
 
 
-def test_combinations_kept_from_training_are_new() -> None:
-    assert is_new(CONCEPTS, annotation('act', 'dial-turn', NEW))
-    assert is_new(CONCEPTS, annotation('done', 'dial-turn', NEW))
+def test_combinations_held_out_of_training_are_new() -> None:
+    assert is_new(CONCEPTS, annotation('act', 'dial-turn', NEW_COLOR))
+    assert is_new(CONCEPTS, annotation('done', 'dial-turn', NEW_COLOR))
     assert not is_new(
-        CONCEPTS, annotation('reach', 'dial-turn', NEW)
+        CONCEPTS, annotation('reach', 'dial-turn', NEW_COLOR)
     )  # other dials have that colour
-    assert not is_new(CONCEPTS, annotation('act', 'dial-turn', KNOWN))
+    assert not is_new(CONCEPTS, annotation('act', 'dial-turn', TRAINED_COLOR))
 
 
-def test_what_has_nothing_to_do_with_the_task_is_one_group() -> None:
+def test_annotations_unrelated_to_the_task_are_one_group() -> None:
     for phase in ('dark', 'covered'):
         assert group(annotation(phase, 'push')) == group(annotation(phase, 'soccer'))
     gone = [annotation('gone', t, meaning='gone:tin:red') for t in ('push', 'soccer')]
@@ -55,8 +55,10 @@ def test_what_has_nothing_to_do_with_the_task_is_one_group() -> None:
     assert group(annotation('act', 'push')) != group(annotation('done', 'push'))
 
 
-def test_perfect_vision_say_what_the_oracle_does(run: Callable[..., Rows]) -> None:
-    rows = run([annotation('act', 'dial-turn', KNOWN), annotation('dark')], [annotation('reach')])
+def test_perfect_vision_scores_like_the_oracle(run: Callable[..., Rows]) -> None:
+    rows = run(
+        [annotation('act', 'dial-turn', TRAINED_COLOR), annotation('dark')], [annotation('reach')]
+    )
     assert rows['ours', 'correct sentences'].mean.value == 1.0
     assert rows['ours', 'correct sentences'].target == 0.80
     assert rows['ours', "CIDEr-D, share of the oracle's"].mean.value == pytest.approx(1.0)
@@ -67,7 +69,7 @@ def test_perfect_vision_say_what_the_oracle_does(run: Callable[..., Rows]) -> No
     assert rows['ours', 'correct sentences: act'].mean.count == 1
 
 
-def test_groups_weigh_the_same(run: Callable[..., Rows]) -> None:
+def test_groups_have_equal_weight(run: Callable[..., Rows]) -> None:
     """All dark annotations are one group and each task's acts are one group: 2 of 3 are right."""
     dark = [annotation('dark', task) for task in ('push', 'soccer', 'hammer', 'sweep')]
     rows = run(
@@ -80,8 +82,11 @@ def test_groups_weigh_the_same(run: Callable[..., Rows]) -> None:
     assert rows['ours', 'correct sentences: dark'].mean.value == 0.0
 
 
-def test_recall_cannot_say_what_training_never_said(run: Callable[..., Rows]) -> None:
-    rows = run([annotation('act', 'dial-turn', NEW)], [annotation('act', 'dial-turn', KNOWN)])
+def test_sentence_retrieval_fails_on_new_combinations(run: Callable[..., Rows]) -> None:
+    rows = run(
+        [annotation('act', 'dial-turn', NEW_COLOR)],
+        [annotation('act', 'dial-turn', TRAINED_COLOR)],
+    )
     what = 'correct sentences, new combinations'
     assert rows['ours', what].mean.value == 1.0 and rows['ours', what].mean.count == 1
     assert rows['nearest sentence', what].mean.value == 0.0
@@ -90,19 +95,21 @@ def test_recall_cannot_say_what_training_never_said(run: Callable[..., Rows]) ->
     assert rows['ours - nearest sentence', 'correct sentences'].mean.value == pytest.approx(0.5)
 
 
-def test_to_equal_recall_on_new_combinations_is_not_enough(run: Callable[..., Rows]) -> None:
-    rows = run([annotation('act', 'dial-turn', NEW)], mistake=lambda m: 'rest')
+def test_target_on_new_combinations_is_to_exceed_sentence_retrieval(
+    run: Callable[..., Rows],
+) -> None:
+    rows = run([annotation('act', 'dial-turn', NEW_COLOR)], mistake=lambda m: 'rest')
     assert rows['ours - nearest sentence', 'correct sentences, new combinations'].reached is False
     assert rows['ours - nearest sentence', 'correct sentences'].reached is True
 
 
-def test_cider_is_against_the_first_five_wordings(run: Callable[..., Rows]) -> None:
-    items = [annotation('act', 'dial-turn', KNOWN), annotation('act', 'soccer')]
+def test_cider_references_are_the_first_five_paraphrases(run: Callable[..., Rows]) -> None:
+    items = [annotation('act', 'dial-turn', TRAINED_COLOR), annotation('act', 'soccer')]
     rows = run(items, mistake=lambda m: m.replace('soccer', 'push'))
     five = {m: sentences(m)[:5] for m in (items[0].meaning, 'act:soccer:red', 'rest')}
-    said = {items[0].meaning: items[0].meaning, 'act:soccer:red': 'act:push:red'}
+    predicted = {items[0].meaning: items[0].meaning, 'act:soccer:red': 'act:push:red'}
     cider = Cider([five['rest'], five[items[0].meaning], five['act:soccer:red']])
-    expected = [cider.score(sentences(said[m])[0], five[m]) for m in said]
+    expected = [cider.score(sentences(predicted[m])[0], five[m]) for m in predicted]
     found = rows['ours', 'CIDEr-D'].mean.value
     best = rows['oracle', 'CIDEr-D'].mean.value
     assert found == pytest.approx(sum(expected) / 2)
@@ -110,5 +117,5 @@ def test_cider_is_against_the_first_five_wordings(run: Callable[..., Rows]) -> N
     assert share == pytest.approx(found / best)
 
 
-def test_streams_without_a_moment_are_no_error(tmp_path: Path) -> None:
+def test_streams_without_moments_give_no_rows(tmp_path: Path) -> None:
     assert caption(context([film(tmp_path, 'a', [])])).rows == ()

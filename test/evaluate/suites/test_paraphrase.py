@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite paraphrase: its triples, and which sources distinguish them."""
+"""Suite paraphrase: triples of sentences, and the text sides that solve them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def slots_of(meaning: str) -> tuple[str, str, str]:
     return phase, subject, colour
 
 
-def test_there_are_enough_and_the_same_every_time() -> None:
+def test_there_are_at_least_200_triples_and_they_are_deterministic() -> None:
     assert set(PAIRS) == {'object', 'verb', 'direction', 'state', 'negation'} and TARGET == 0.9
     found = {slot: triples(slot) for slot in PAIRS}
     assert sum(len(set(each)) for each in found.values()) >= 200
@@ -46,7 +46,7 @@ def test_there_are_enough_and_the_same_every_time() -> None:
 
 
 @pytest.mark.parametrize('slot', list(PAIRS))
-def test_the_rewording_is_held_out_and_of_the_anchors_meaning(slot: str) -> None:
+def test_the_paraphrase_is_held_out_and_expresses_the_anchors_concept(slot: str) -> None:
     for t in triples(slot):
         meaning = known()[t.anchor]
         assert t.anchor in sentences(meaning, 'train')
@@ -55,14 +55,14 @@ def test_the_rewording_is_held_out_and_of_the_anchors_meaning(slot: str) -> None
 
 
 @pytest.mark.parametrize('slot', ['object', 'verb', 'direction', 'state'])
-def test_the_distractor_keeps_phase_and_color_and_is_the_nearest_in_words(slot: str) -> None:
+def test_the_distractor_keeps_phase_and_color_and_shares_the_most_words(slot: str) -> None:
     for t in triples(slot):
         own, other = slots_of(known()[t.anchor]), slots_of(known()[t.other])
         assert (own[0], own[2]) == (other[0], other[2]) and own[1] != other[1]
         anchor = set(re.findall('[a-z]+', t.anchor))
         pool = [s for w in ('train', 'heldout') for s in sentences(known()[t.other], w)]
-        words = [set(re.findall('[a-z]+', s)) for s in pool]
-        shared = [len(anchor & w) / len(anchor | w) for w in words]
+        word_sets = [set(re.findall('[a-z]+', s)) for s in pool]
+        shared = [len(anchor & w) / len(anchor | w) for w in word_sets]
         assert shared[pool.index(t.other)] == max(shared)
 
 
@@ -77,7 +77,7 @@ def objects(slot: str) -> list[tuple[str, str, str, str, str]]:
     return found  # type: ignore[return-value]
 
 
-def test_slots_change_what_they_are_called_after() -> None:
+def test_the_distractor_differs_in_the_named_slot() -> None:
     for phase, own, other, thing, other_thing in objects('object'):
         assert thing != other_thing
         if phase in ('act', 'done'):
@@ -91,14 +91,14 @@ def test_slots_change_what_they_are_called_after() -> None:
         assert phase == 'done' and {(own, other), (other, own)} & set(OPPOSITES)
 
 
-def test_all_phases_have_their_share_of_objects() -> None:
+def test_object_triples_cover_all_phases() -> None:
     phases = [phase for phase, *_ in objects('object')]
     assert {phase: phases.count(phase) >= 12 for phase in phases} == dict.fromkeys(
         ('reach', 'contact', 'appear', 'gone', 'act', 'done'), True
     )
 
 
-def test_pairs_are_of_tasks_that_are_trained_and_share_their_object() -> None:
+def test_contrasting_tasks_are_trained_and_share_their_object() -> None:
     for a, b in (*DIRECTIONS, *OPPOSITES):
         assert TASKS[a].object == TASKS[b].object
         assert {meaning_of(a, 'done', 'red'), meaning_of(b, 'done', 'red')} <= set(names())
@@ -108,7 +108,7 @@ def test_pairs_are_of_tasks_that_are_trained_and_share_their_object() -> None:
 
 
 @pytest.mark.parametrize(
-    ('text', 'denied'),
+    ('text', 'negated'),
     [
         ('the red drawer is open', 'the red drawer is not open'),
         ('the robot has opened the door', 'the robot has not opened the door'),
@@ -122,11 +122,11 @@ def test_pairs_are_of_tasks_that_are_trained_and_share_their_object() -> None:
         ('this island has', 'this island has not'),
     ],
 )
-def test_a_sentence_is_denied_once(text: str, denied: str) -> None:
-    assert with_not(text) == denied
+def test_a_sentence_is_negated_at_most_once(text: str, negated: str) -> None:
+    assert with_not(text) == negated
 
 
-def test_negations_deny_the_anchor() -> None:
+def test_negation_triples_negate_the_anchor() -> None:
     found = triples('negation')
     assert all(t.other.replace(' not', '', 1) == t.anchor for t in found)
     phases = {known()[t.anchor].partition(':')[0] for t in found}
@@ -134,28 +134,28 @@ def test_negations_deny_the_anchor() -> None:
 
 
 @pytest.mark.parametrize('slot', list(PAIRS))
-def test_who_understands_is_right_and_who_counts_words_is_not(slot: str) -> None:
+def test_concept_vectors_solve_the_triples_and_word_overlap_does_not(slot: str) -> None:
     found = triples(slot)
     assert nearer(ToyLanguage(), found) == [1.0] * len(found)  # type: ignore[arg-type]
     assert sum(map(shares_more, found)) / len(found) < 0.3
 
 
-def test_equally_near_is_not_nearer() -> None:
+def test_a_tie_is_not_a_correct_triple() -> None:
     triple = Triple('', 'the robot is idle', 'the arm is at rest', 'the robot stands still')
     assert nearer(ToyLanguage(), [triple]) == [0.0]  # type: ignore[arg-type]
     assert shares_more(Triple('', 'a b', 'a c', 'a c')) is False
     assert shares_more(Triple('', 'a b', 'a b', 'a c')) is True
 
 
-def test_the_report_has_a_row_a_slot_and_all() -> None:
-    report = paraphrase(Talker())  # type: ignore[arg-type]
+def test_the_report_has_a_row_per_slot_and_one_for_all() -> None:
+    report = paraphrase(TextSideContext())  # type: ignore[arg-type]
     rows = {(row.who, row.what): row for row in report.rows}
     assert [rows['ours', slot].mean.value for slot in PAIRS] == [1.0] * 5
     assert rows['ours', 'all'].target == 0.9 and rows['ours', 'all'].mean.count == 500
     assert rows['shared words', 'all'].mean.value < 0.2
 
 
-class Talker:
+class TextSideContext:
     """A context with a text side only."""
 
     language = ToyLanguage()

@@ -34,7 +34,7 @@ from vljepa_ros.evaluate.views import answers
 RNG = np.random.default_rng
 
 
-def numbered(count: int = 20, size: int = 8) -> Clip:
+def numbered_clip(count: int = 20, size: int = 8) -> Clip:
     """Return images 0, 1, ... at 10 frames/s."""
     stamps = tuple(7 + 100_000_000 * i for i in range(count))
     return Clip(stamps, tuple(np.full((size, size, 3), i, np.uint8) for i in range(count)))
@@ -42,11 +42,11 @@ def numbered(count: int = 20, size: int = 8) -> Clip:
 
 def scene(size: int = 32) -> Clip:
     rng = RNG(3)
-    picture = np.kron(rng.integers(40, 216, (size // 4, size // 4, 3)), np.ones((4, 4, 1)))
-    return Clip((0,), (picture.astype(np.uint8),))
+    image = np.kron(rng.integers(40, 216, (size // 4, size // 4, 3)), np.ones((4, 4, 1)))
+    return Clip((0,), (image.astype(np.uint8),))
 
 
-def shown(clip: Clip) -> list[int]:
+def image_numbers(clip: Clip) -> list[int]:
     return [int(image[0, 0, 0]) for image in clip.images]
 
 
@@ -55,28 +55,28 @@ def shown(clip: Clip) -> list[int]:
     [(10, list(range(20))), (5, list(range(1, 20, 2))), (2, [4, 9, 14, 19])],
 )
 def test_a_slow_camera_drops_frames_and_keeps_the_newest(rate: int, expected: list[int]) -> None:
-    clip = at_rate(rate)(numbered(), RNG(0))
-    assert shown(clip) == expected
+    clip = at_rate(rate)(numbered_clip(), RNG(0))
+    assert image_numbers(clip) == expected
     assert list(clip.stamps_ns) == [7 + 100_000_000 * i for i in expected]
 
 
-def test_a_fast_camera_repeats_frames_at_stamps_between() -> None:
-    clip = at_rate(30)(numbered(4), RNG(0))
-    assert shown(clip) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
+def test_a_fast_camera_repeats_frames_at_intermediate_stamps() -> None:
+    clip = at_rate(30)(numbered_clip(4), RNG(0))
+    assert image_numbers(clip) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
     gaps = np.diff(clip.stamps_ns)
     assert clip.stamps_ns[-1] == 300_000_007 and np.abs(gaps - 1e9 / 30).max() <= 1
-    clip = at_rate(15)(numbered(4), RNG(0))  # 0.033, 0.1, 0.167, 0.233, 0.3 s
-    assert shown(clip) == [0, 1, 1, 2, 3]
+    clip = at_rate(15)(numbered_clip(4), RNG(0))  # 0.033, 0.1, 0.167, 0.233, 0.3 s
+    assert image_numbers(clip) == [0, 1, 1, 2, 3]
 
 
-def test_a_small_camera_has_small_pictures() -> None:
+def test_resized_reduces_the_image_size_and_keeps_the_mean() -> None:
     clip = resized(4)(scene(), RNG(0))
     assert clip.images[0].shape == (4, 4, 3)
     mean = clip.images[0].mean()
     assert mean == pytest.approx(scene().images[0].mean(), abs=1.0)
 
 
-def test_jpeg_loses_more_at_less_quality_and_keeps_the_colors_in_place() -> None:
+def test_jpeg_error_grows_at_lower_quality_and_channels_keep_their_order() -> None:
     before = scene().images[0].astype(float)
     loss = [
         np.abs(jpeg(quality)(scene(), RNG(0)).images[0] - before).mean() for quality in (5, 30, 95)
@@ -87,28 +87,28 @@ def test_jpeg_loses_more_at_less_quality_and_keeps_the_colors_in_place() -> None
     np.testing.assert_allclose(sent[8, 8], (200, 10, 30), atol=6)
 
 
-def test_noise_has_the_spread_that_is_asked_for() -> None:
-    grey = Clip((0,), (np.full((64, 64, 3), 128, np.uint8),))
-    found = noisy(10)(grey, RNG(0)).images[0].astype(float)
+def test_noise_has_the_requested_standard_deviation() -> None:
+    gray = Clip((0,), (np.full((64, 64, 3), 128, np.uint8),))
+    found = noisy(10)(gray, RNG(0)).images[0].astype(float)
     assert found.std() == pytest.approx(10, rel=0.05) and found.mean() == pytest.approx(128, abs=1)
     white = Clip((0,), (np.full((8, 8, 3), 255, np.uint8),))
     assert noisy(10)(white, RNG(0)).images[0].min() > 150  # no grey level wraps round
 
 
 def test_blur_spreads_a_point_by_sigma() -> None:
-    picture = np.zeros((33, 33, 3), np.uint8)
-    picture[16, 16] = 255
-    found = blurred(2.0)(Clip((0,), (picture,)), RNG(0)).images[0][..., 0].astype(float)
+    image = np.zeros((33, 33, 3), np.uint8)
+    image[16, 16] = 255
+    found = blurred(2.0)(Clip((0,), (image,)), RNG(0)).images[0][..., 0].astype(float)
     x = np.arange(33) - 16
     assert found[16].sum() > 0
     spread = np.sqrt((found.sum(axis=0) * x**2).sum() / found.sum())
     assert spread == pytest.approx(2.0, rel=0.2)
 
 
-def test_every_picture_is_shifted_by_itself_and_not_too_far() -> None:
-    picture = np.zeros((32, 32, 3), np.uint8)
-    picture[14:18, 14:18] = 255
-    clip = shaken(3)(Clip(tuple(range(60)), (picture,) * 60), RNG(0))
+def test_shake_shifts_each_image_separately_within_its_limit() -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[14:18, 14:18] = 255
+    clip = shaken(3)(Clip(tuple(range(60)), (image,) * 60), RNG(0))
     places = [tuple(np.argwhere(i[..., 0])[0] - 14) for i in clip.images]
     assert len(set(places)) > 10
     assert np.abs(places).max() == 3 and all(i.shape == (32, 32, 3) for i in clip.images)
@@ -117,25 +117,25 @@ def test_every_picture_is_shifted_by_itself_and_not_too_far() -> None:
     assert (shaken(8)(flat, RNG(0)).images[0] == 99).all()  # the edge is repeated
 
 
-def test_the_settings_are_those_of_the_contract() -> None:
+def test_all_documented_corruptions_are_evaluated() -> None:
     assert len(CORRUPTIONS) == 1 + 4 + 5 + 5 + 2 + 3 + 4 + 4
     assert {'24x24 pixels', 'JPEG quality 5', '30 frames/s', 'blur of 0.5 px'} <= set(CORRUPTIONS)
     assert {'noise of 40 grey levels', 'shaken by 8 px', 'as recorded'} <= set(CORRUPTIONS)
 
 
-class Noting:
+class RecordingVision:
     """Vision side that records its input images."""
 
-    facts = ModelFacts('noting', DIM, 8, 10.0, 2, 4, 7)
+    facts = ModelFacts('recording', DIM, 8, 10.0, 2, 4, 7)
 
     def __init__(self) -> None:
-        self.shown: list[Any] = []
+        self.images: list[Any] = []
 
     def new_state(self) -> None:
-        self.shown.clear()
+        self.images.clear()
 
     def step(self, state: None, images: Sequence[Any]) -> None:
-        self.shown += [np.array(image) for image in images]
+        self.images += [np.array(image) for image in images]
 
     def predict(self, state: None, prompts: Sequence[str]) -> Any:
         return np.eye(DIM, dtype=np.float32)[: len(prompts)]
@@ -154,43 +154,44 @@ class Noting:
 def stream(tmp_path: Path) -> Stream:
     """Return a stream of six seconds in which each image encodes its number."""
     frames = np.stack([np.full((8, 8, 3), i, np.uint8) for i in range(60)])
-    said = (Annotation(0.0, 6.0, 'act:push:red', 'act', 'push', 'puck', 'red'),)
+    annotations = (Annotation(0.0, 6.0, 'act:push:red', 'act', 'push', 'puck', 'red'),)
     stamps = 5 + np.arange(60, dtype=np.int64) * 100_000_000
-    return read_stream(write_stream(tmp_path, StreamData('s', frames, stamps, said, {})))
+    return read_stream(write_stream(tmp_path, StreamData('s', frames, stamps, annotations, {})))
 
 
-def test_an_undisturbed_clip_is_seen_as_by_the_other_suites(stream: Stream) -> None:
+def test_a_clip_without_corruption_gives_the_input_of_other_suites(stream: Stream) -> None:
     moment = Moment(stream, stream.annotations[0])
-    one, other = Noting(), Noting()
+    one, other = RecordingVision(), RecordingVision()
     vectors = seen(one, moment, ['a', 'b'], unchanged)
     np.testing.assert_array_equal(vectors, answers(other, stream, moment.at_s, ['a', 'b']))
-    np.testing.assert_array_equal(one.shown, other.shown)
-    assert len(one.shown) == 20 and int(one.shown[-1][0, 0, 0]) == 30
+    np.testing.assert_array_equal(one.images, other.images)
+    assert len(one.images) == 20 and int(one.images[-1][0, 0, 0]) == 30
 
 
-def test_frames_of_another_rate_are_laid_on_the_models_grid(stream: Stream) -> None:
-    vision, moment = Noting(), Moment(stream, stream.annotations[0])
+def test_frames_at_another_rate_are_resampled_to_the_models_grid(stream: Stream) -> None:
+    vision, moment = RecordingVision(), Moment(stream, stream.annotations[0])
     seen(vision, moment, ['a'], at_rate(5))
     twice = [12, 12, 14, 14, *(n for at in range(16, 29, 2) for n in (at, at + 2))]
-    assert [int(image[0, 0, 0]) for image in vision.shown] == twice  # see Perceiver
+    assert [int(image[0, 0, 0]) for image in vision.images] == twice  # see Perceiver
 
 
-def test_frames_that_are_not_quite_on_time_are_all_seen(stream: Stream) -> None:
-    clip = uneven(20)(numbered(), RNG(0))
+def test_frames_with_stamp_jitter_are_all_encoded(stream: Stream) -> None:
+    clip = uneven(20)(numbered_clip(), RNG(0))
     assert (
-        clip.stamps_ns != numbered().stamps_ns and clip.stamps_ns[-1] == numbered().stamps_ns[-1]
+        clip.stamps_ns != numbered_clip().stamps_ns
+        and clip.stamps_ns[-1] == numbered_clip().stamps_ns[-1]
     )
-    off = np.abs(np.subtract(clip.stamps_ns, numbered().stamps_ns))
+    off = np.abs(np.subtract(clip.stamps_ns, numbered_clip().stamps_ns))
     assert 5_000_000 < off.max() <= 20_000_000
-    vision, moment = Noting(), Moment(stream, stream.annotations[0])
+    vision, moment = RecordingVision(), Moment(stream, stream.annotations[0])
     seen(vision, moment, ['a'], uneven(10))
-    assert [int(image[0, 0, 0]) for image in vision.shown] == list(range(11, 31))
+    assert [int(image[0, 0, 0]) for image in vision.images] == list(range(11, 31))
 
 
-def test_small_pictures_are_seen_at_the_models_size(stream: Stream) -> None:
-    vision, moment = Noting(), Moment(stream, stream.annotations[0])
+def test_small_images_are_resized_to_the_models_size(stream: Stream) -> None:
+    vision, moment = RecordingVision(), Moment(stream, stream.annotations[0])
     seen(vision, moment, ['a'], resized(4))
-    assert {image.shape for image in vision.shown} == {(8, 8, 3)}
+    assert {image.shape for image in vision.images} == {(8, 8, 3)}
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ def streams(tmp_path: Path) -> list[Stream]:
     return [film(tmp_path, name, scenes) for name in 'abc']
 
 
-def test_questions_are_balanced_however_few(streams: list[Stream]) -> None:
+def test_questions_are_balanced_for_any_count(streams: list[Stream]) -> None:
     for count in (4, 8, 12):
         found = some_questions(CONCEPTS, moments(streams, CONCEPTS.train_tasks), count)
         topics = {p.question.topic for p in found}
@@ -214,7 +215,7 @@ def test_questions_are_balanced_however_few(streams: list[Stream]) -> None:
     assert found == some_questions(CONCEPTS, moments(streams, CONCEPTS.train_tasks), 12)
 
 
-def test_every_disturbance_has_both_figures(streams: list[Stream]) -> None:
+def test_each_corruption_has_both_metrics(streams: list[Stream]) -> None:
     report = robustness(context(streams, ToyVision()))
     rows = {(row.who, row.what): row.mean for row in report.rows}
     assert len(rows) == 2 * len(CORRUPTIONS)

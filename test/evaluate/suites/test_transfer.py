@@ -36,7 +36,7 @@ from vljepa_ros.evaluate.suites.transfer import (
     transfer,
 )
 
-Figures = dict[tuple[str, str], Mean]
+Metrics = dict[tuple[str, str], Mean]
 DOORS = [f'{phase}:door-{way}' for phase in ('act', 'done') for way in ('open', 'close')]
 
 
@@ -63,13 +63,15 @@ DOORS = [f'{phase}:door-{way}' for phase in ('act', 'done') for way in ('open', 
         ('', ''),
     ],
 )
-def test_what_a_sentence_says(text: str, expected: str) -> None:
+def test_state_in_a_sentence(text: str, expected: str) -> None:
     assert state_in(CONCEPTS, text) == expected
 
 
 @pytest.mark.parametrize('which', LISTS)
 @pytest.mark.parametrize('meaning', [*DOORS, 'act:window-open', 'act:drawer-close', 'act:push'])
-def test_every_wording_says_what_it_means_in_every_color(which: str, meaning: str) -> None:
+def test_paraphrases_of_every_color_have_the_state_of_their_concept(
+    which: str, meaning: str
+) -> None:
     expected = '' if 'window' in meaning or 'push' in meaning else meaning.rpartition('-')[2]
     for colour in ('red', 'white', 'any'):
         assert {state_in(CONCEPTS, text) for text in sentences(f'{meaning}:{colour}', which)} == {
@@ -77,14 +79,14 @@ def test_every_wording_says_what_it_means_in_every_color(which: str, meaning: st
         }
 
 
-def test_what_a_meaning_says() -> None:
-    given = ['rest', 'dark', 'covered', 'act:door-open:any', 'done:door-close:any']
-    assert [state_of(meaning) for meaning in given] == ['', 'dark', 'covered', 'open', 'close']
+def test_state_of_a_concept() -> None:
+    meanings = ['rest', 'dark', 'covered', 'act:door-open:any', 'done:door-close:any']
+    assert [state_of(meaning) for meaning in meanings] == ['', 'dark', 'covered', 'open', 'close']
 
 
-def test_what_follows_on_the_dark_has_the_light_back_whatever_it_says() -> None:
-    said = ['', 'dark', '', 'open', 'dark', 'open', 'covered', 'dark', 'covered', '']
-    found = labelled([float(i) for i in range(10)], said)
+def test_any_visible_state_after_dark_is_labeled_light_back() -> None:
+    predicted = ['', 'dark', '', 'open', 'dark', 'open', 'covered', 'dark', 'covered', '']
+    found = labelled([float(i) for i in range(10)], predicted)
     assert [event.at_s for event in found] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert [event.label for event in found] == [
         'dark',
@@ -99,51 +101,51 @@ def test_what_follows_on_the_dark_has_the_light_back_whatever_it_says() -> None:
     ]
 
 
-def test_a_stream_of_one_sentence_has_no_event() -> None:
+def test_a_constant_stream_has_no_events() -> None:
     assert labelled([0.0], ['dark']) == [] and labelled([], []) == []
 
 
-def most_pairs(said: Sequence[float], true: Sequence[float], within: float) -> int:
+def maximum_pair_count(predicted: Sequence[float], true: Sequence[float], within: float) -> int:
     """Return the maximum by exhaustive search."""
-    for size in range(min(len(said), len(true)), 0, -1):
+    for size in range(min(len(predicted), len(true)), 0, -1):
         for chosen in combinations(true, size):
-            for order in permutations(said, size):
+            for order in permutations(predicted, size):
                 if all(abs(a - b) <= within for a, b in zip(order, chosen, strict=True)):
                     return size
     return 0
 
 
-def test_pairs_are_as_many_as_can_be() -> None:
+def test_pair_count_is_the_maximum() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):
-        said, true = (rng.integers(0, 12, rng.integers(0, 5)) / 2 for _ in range(2))
-        assert pairs(list(said), list(true), 1.0) == most_pairs(said, true, 1.0)
+        predicted, true = (rng.integers(0, 12, rng.integers(0, 5)) / 2 for _ in range(2))
+        assert pairs(list(predicted), list(true), 1.0) == maximum_pair_count(predicted, true, 1.0)
 
 
-def test_a_pair_may_be_a_second_apart_and_no_more() -> None:
+def test_paired_events_are_at_most_one_second_apart() -> None:
     assert pairs([3.3], [4.3], 1.0) == pairs([4.3], [3.3], 1.0) == 1
     assert pairs([3.2], [4.3], 1.0) == pairs([4.3], [3.2], 1.0) == 0
     assert pairs([1.0, 1.1], [1.0], 1.0) == 1 and pairs([], [1.0], 1.0) == 0
 
 
-def test_f1_is_of_all_events_of_all_streams() -> None:
+def test_f1_is_computed_over_all_events_of_all_streams() -> None:
     counts = np.array([[2.0, 4.0, 2.0], [0.0, 0.0, 4.0]])
     found = f1(counts, ['a', 'b'])
     assert found.value == pytest.approx(2 * 2 / (4 + 6)) and found.count == 6
-    assert found.low == 0.0 and found.high >= 2 * 2 / (4 + 2)  # twice one stream, or its events
+    assert found.low == 0.0 and found.high >= 2 * 2 / (4 + 2)  # bounds: a stream drawn twice
     assert np.isnan(f1(np.zeros((2, 3)), ['a', 'b']).value)
 
 
 def test_only_events_of_the_same_label_match() -> None:
-    said = [[Labelled(1.0, 'open'), Labelled(5.0, 'close'), Labelled(9.0, '')], []]
+    predicted = [[Labelled(1.0, 'open'), Labelled(5.0, 'close'), Labelled(9.0, '')], []]
     true = [[Labelled(1.5, 'open'), Labelled(5.0, 'open')], [Labelled(2.0, 'dark')]]
-    assert count(said, true, ('open',)).tolist() == [[1, 1, 2], [0, 0, 0]]
-    assert count(said, true, ('open', 'close')).tolist() == [[1, 2, 2], [0, 0, 0]]
-    assert count(said, true, ('dark',)).tolist() == [[0, 0, 0], [0, 0, 1]]
-    assert count(said, true).tolist() == [[2, 3, 2], [0, 0, 1]]
+    assert count(predicted, true, ('open',)).tolist() == [[1, 1, 2], [0, 0, 0]]
+    assert count(predicted, true, ('open', 'close')).tolist() == [[1, 2, 2], [0, 0, 0]]
+    assert count(predicted, true, ('dark',)).tolist() == [[0, 0, 0], [0, 0, 1]]
+    assert count(predicted, true).tolist() == [[2, 3, 2], [0, 0, 1]]
 
 
-class Knowing(ToyVision):
+class AnsweringVision(ToyVision):
     """Vision side that also answers questions about light, cover and absent objects."""
 
     def predict(self, state: list[Any], prompts_: Sequence[str]) -> Any:
@@ -160,7 +162,7 @@ class Knowing(ToyVision):
         return direction('unknown')
 
 
-class Plain(ToyLanguage):
+class ColorlessLanguage(ToyLanguage):
     """Sentences without a color refer to red objects; unanswerable questions are detected."""
 
     def encode(self, texts: Sequence[str]) -> Any:
@@ -181,10 +183,10 @@ class Plain(ToyLanguage):
 
 
 def model(vision: ToyVision) -> Model:
-    return Model(toy_suites.FACTS, vision, Plain())
+    return Model(toy_suites.FACTS, vision, ColorlessLanguage())
 
 
-def kitchen(folder: Path, name: str) -> Stream:
+def kitchen_stream(folder: Path, name: str) -> Stream:
     """Return rest, an opening door, dark, rest, cover and a closing door, three seconds each."""
     scenes = [
         annotation('act', 'door-open'),
@@ -203,21 +205,21 @@ def kitchen(folder: Path, name: str) -> Stream:
 
 @pytest.fixture
 def streams(tmp_path: Path) -> list[Stream]:
-    return [kitchen(tmp_path, name) for name in 'ab']
+    return [kitchen_stream(tmp_path, name) for name in 'ab']
 
 
 @pytest.fixture
-def figures(streams: list[Stream]) -> Callable[[ToyVision], Figures]:
-    def run(vision: ToyVision) -> Figures:
+def run_transfer(streams: list[Stream]) -> Callable[[ToyVision], Metrics]:
+    def run(vision: ToyVision) -> Metrics:
         report = transfer(Context(model(vision), streams))
-        assert all(row.target is None for row in report.rows)  # reported, no more
+        assert all(row.target is None for row in report.rows)  # reported without targets
         return {(row.who, row.what): row.mean for row in report.rows}
 
     return run
 
 
-def test_perfect_vision_tell_everything(figures: Callable[[ToyVision], Figures]) -> None:
-    found = figures(Knowing())
+def test_perfect_vision_labels_all_events(run_transfer: Callable[[ToyVision], Metrics]) -> None:
+    found = run_transfer(AnsweringVision())
     for kind, events in (('light', 2), ('cover', 2), ('open', 2), ('close', 2), ('all', 8)):
         for who in ('ours', 'oracle'):
             mean = found[who, f'labeled F1: {kind}']
@@ -226,10 +228,12 @@ def test_perfect_vision_tell_everything(figures: Callable[[ToyVision], Figures])
     assert found['ours', 'F1: boundaries'] == Mean(1.0, 1.0, 1.0, 16)
 
 
-def test_a_wrong_way_is_a_false_event_and_a_missed_one(
-    figures: Callable[[ToyVision], Figures],
+def test_a_wrong_direction_is_a_false_positive_and_a_false_negative(
+    run_transfer: Callable[[ToyVision], Metrics],
 ) -> None:
-    found = figures(Knowing(lambda m: 'act:door-close:red' if m == 'act:door-open:red' else m))
+    found = run_transfer(
+        AnsweringVision(lambda m: 'act:door-close:red' if m == 'act:door-open:red' else m)
+    )
     assert found['ours', 'labeled F1: open'].value == pytest.approx(2 * 1 / (1 + 2))
     assert found['ours', 'labeled F1: close'].value == pytest.approx(2 * 2 / (3 + 2))
     assert found['ours', 'labeled F1: all'].value == pytest.approx(2 * 7 / (8 + 8))
@@ -238,21 +242,21 @@ def test_a_wrong_way_is_a_false_event_and_a_missed_one(
     assert found['oracle', 'labeled F1: open'].value == 1.0
 
 
-def test_who_never_sees_the_dark_misses_the_light_as_well(
-    figures: Callable[[ToyVision], Figures],
+def test_undetected_darkness_also_misses_the_return_of_light(
+    run_transfer: Callable[[ToyVision], Metrics],
 ) -> None:
-    found = figures(Knowing(lambda m: 'rest' if m == 'dark' else m))
+    found = run_transfer(AnsweringVision(lambda m: 'rest' if m == 'dark' else m))
     assert found['ours', 'labeled F1: light'].value == 0.0
     assert found['ours', 'labeled F1: cover'].value == 1.0
-    # Of 8 boundaries one goes: rest after dark begins nothing.
+    # One of 8 boundaries is lost: rest after undetected darkness starts no event.
     assert found['ours', 'F1: boundaries'].value == pytest.approx(2 * 7 / (7 + 8))
 
 
-def test_abstentions_are_right_where_nobody_can_tell(
-    figures: Callable[[ToyVision], Figures],
+def test_abstention_rates_of_unanswerable_and_answerable_questions(
+    run_transfer: Callable[[ToyVision], Metrics],
 ) -> None:
-    found = figures(Knowing())
-    # 9 annotations, the first of which is too early: 8, one of them covered, in two streams.
+    found = run_transfer(AnsweringVision())
+    # 9 annotations per stream; the first is too early, and one of the other 8 is covered.
     for who in ('ours', 'oracle'):
         unanswerable = found[who, 'abstained: unanswerable']
         answerable = found[who, 'abstained: answerable']
@@ -261,22 +265,32 @@ def test_abstentions_are_right_where_nobody_can_tell(
         assert found[who, 'accuracy: answerable, yes and no balanced'].value == 1.0
     assert found['ours', 'abstained: unanswerable, colour'].count == 16
     assert found['ours', 'abstained: unanswerable, state'].count == 16
-    found = figures(ToyVision(answer='no'))
+    found = run_transfer(ToyVision(answer='no'))
     assert found['ours', 'abstained: unanswerable'].value == 0.0
     assert found['ours', 'accuracy: answerable, yes and no balanced'].value == 0.5
 
 
-def test_what_is_asked_cannot_be_seen_in_a_kitchen(streams: list[Stream]) -> None:
+def test_unanswerable_questions_name_no_object_of_the_kitchen(streams: list[Stream]) -> None:
     posed = pose(CONCEPTS, streams * 20)
-    here = ('door', 'drawer', 'faucet', 'handle', 'dial', 'button', 'window', 'plate', 'lever')
+    kitchen_objects = (
+        'door',
+        'drawer',
+        'faucet',
+        'handle',
+        'dial',
+        'button',
+        'window',
+        'plate',
+        'lever',
+    )
     for p in posed:
         topic, prompt = p.question.topic, p.question.prompt
         if reason_of(p):
             assert topic in ('colour', 'state') and p.question.meaning == 'unknown'
-            assert not any(f' {thing}' in prompt for thing in here), prompt
+            assert not any(f' {thing}' in prompt for thing in kitchen_objects), prompt
         else:
-            told = {'covered': p.item.covered, 'dark': not p.item.light}[topic]
-            assert p.question.answer == ('yes' if told else 'no')
+            expected = {'covered': p.item.covered, 'dark': not p.item.light}[topic]
+            assert p.question.answer == ('yes' if expected else 'no')
             assert prompt in prompts(topic, 'heldout')
             assert topic == 'covered' or not p.item.covered
     assert {p.question.topic for p in posed} == {'colour', 'state', 'covered', 'dark'}
@@ -285,16 +299,16 @@ def test_what_is_asked_cannot_be_seen_in_a_kitchen(streams: list[Stream]) -> Non
     ]
 
 
-def test_the_command_reads_the_kitchen_or_says_how_to_make_it(
+def test_the_command_reads_kitchen_streams_or_names_the_command_to_record_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(evaluate.common, 'load_model', lambda args: model(Knowing()))
-    given = ['evaluate', 'transfer', '--data', str(tmp_path), '--jobs', '1', '--json']
-    assert main(given) == 2
+    monkeypatch.setattr(evaluate.common, 'load_model', lambda args: model(AnsweringVision()))
+    arguments = ['evaluate', 'transfer', '--data', str(tmp_path), '--jobs', '1', '--json']
+    assert main(arguments) == 2
     err = capsys.readouterr().err
     assert f'`vljepa data kitchen --out {tmp_path}`' in err and err.count('\n') == 1
-    kitchen(tmp_path / 'kitchen', 'a')
-    assert main(given) == 0
+    kitchen_stream(tmp_path / 'kitchen', 'a')
+    assert main(arguments) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found['split'], found['streams']) == ('kitchen', 1)
     assert [suite['suite'] for suite in found['suites']] == ['transfer']

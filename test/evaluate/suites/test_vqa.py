@@ -16,7 +16,7 @@ from vljepa_ros.evaluate.questions import Posed
 from vljepa_ros.evaluate.suites.vqa import CHOICES, YES_NO, balanced, pose, vqa
 
 
-def asked(task: str, answer: str, topic: str = 'doing', kind: str = YES_NO) -> Posed:
+def posed_question(task: str, answer: str, topic: str = 'doing', kind: str = YES_NO) -> Posed:
     item = Annotation(0, 1, 'rest', 'rest', task, 'door', 'red')
     question = Question('?', answer, answer, kind, ('yes', 'no'), topic)
     return Posed(Stream(Path('x'), 0, (), {}), item, 0.5, question)
@@ -40,10 +40,12 @@ def streams(tmp_path: Path) -> list[Stream]:
 
 
 def test_yes_and_no_are_balanced_within_topic_and_task() -> None:
-    pool = [asked('door-open', 'yes')] * 5 + [asked('door-open', 'no')] * 2
-    pool += [asked('door-close', 'yes')] * 3  # nothing to balance them with
-    pool += [asked('door-open', 'yes', 'rest')] * 3 + [asked('door-open', 'no', 'rest')]
-    pool += [asked('door-open', 'red', '', 'colour')] * 4
+    pool = [posed_question('door-open', 'yes')] * 5 + [posed_question('door-open', 'no')] * 2
+    pool += [posed_question('door-close', 'yes')] * 3  # nothing to balance them with
+    pool += [posed_question('door-open', 'yes', 'rest')] * 3 + [
+        posed_question('door-open', 'no', 'rest')
+    ]
+    pool += [posed_question('door-open', 'red', '', 'colour')] * 4
     kept = balanced(pool, np.random.default_rng(0))
     assert Counter((p.question.topic, p.question.answer) for p in kept) == {
         ('doing', 'yes'): 2,
@@ -55,7 +57,7 @@ def test_yes_and_no_are_balanced_within_topic_and_task() -> None:
     assert {p.item.task for p in kept} == {'door-open'}
 
 
-def test_what_nobody_can_answer_is_not_asked(streams: list[Stream]) -> None:
+def test_unanswerable_questions_are_not_posed(streams: list[Stream]) -> None:
     posed = pose(context(streams))
     assert posed and all(p.question.meaning != UNKNOWN for p in posed)
     kinds = {p.question.kind for p in posed}
@@ -65,12 +67,14 @@ def test_what_nobody_can_answer_is_not_asked(streams: list[Stream]) -> None:
     assert posed == pose(context(streams))
 
 
-def test_questions_are_in_held_out_wordings(streams: list[Stream]) -> None:
-    known = {prompt for topic in ('covered', 'rest', 'moving') for prompt in prompts(topic)}
-    assert not known & {p.question.prompt for p in pose(context(streams))}
+def test_questions_are_held_out_paraphrases(streams: list[Stream]) -> None:
+    training_prompts = {
+        prompt for topic in ('covered', 'rest', 'moving') for prompt in prompts(topic)
+    }
+    assert not training_prompts & {p.question.prompt for p in pose(context(streams))}
 
 
-def test_who_always_says_yes_is_right_half_of_the_time(streams: list[Stream]) -> None:
+def test_a_constant_yes_has_an_accuracy_of_one_half(streams: list[Stream]) -> None:
     report = vqa(context(streams, ToyVision(answer='yes')))
     found = {(r.who, r.what): r for r in report.rows}
     assert found['ours', YES_NO].mean.value == pytest.approx(0.5)
@@ -84,7 +88,7 @@ def test_who_always_says_yes_is_right_half_of_the_time(streams: list[Stream]) ->
     assert found['ours', 'yes/no: covered'].mean.value == pytest.approx(0.5)
 
 
-def test_the_oracle_is_right_and_one_answer_to_all_choices_is_not(streams: list[Stream]) -> None:
+def test_the_oracle_is_always_correct_and_a_constant_choice_is_not(streams: list[Stream]) -> None:
     report = vqa(context(streams, ToyVision(answer='nothing')))
     found = {(r.who, r.what): r.mean for r in report.rows}
     for name in (YES_NO, 'choices', 'all'):
@@ -96,6 +100,6 @@ def test_the_oracle_is_right_and_one_answer_to_all_choices_is_not(streams: list[
     )
 
 
-def test_streams_that_nothing_can_be_asked_about_are_no_error(tmp_path: Path) -> None:
+def test_streams_without_questions_give_rows_without_items(tmp_path: Path) -> None:
     report = vqa(context([film(tmp_path, 'a', [])]))
     assert all(r.mean.count == 0 for r in report.rows)

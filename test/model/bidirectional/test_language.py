@@ -33,16 +33,18 @@ def language(folder: Path) -> Language:
     return load(folder)
 
 
-def test_a_text_is_embedded_with_its_marks(language: Language) -> None:
-    known = [*tiny.MARKS, *tiny.WORDS]
-    ids = torch.tensor([[known.index(w) for w in ['<begin>', 'the', 'cup', 'is', 'red', '<end>']]])
+def test_a_text_is_embedded_with_begin_and_end_tokens(language: Language) -> None:
+    vocabulary = [*tiny.MARKS, *tiny.WORDS]
+    ids = torch.tensor(
+        [[vocabulary.index(w) for w in ['<begin>', 'the', 'cup', 'is', 'red', '<end>']]]
+    )
     expected = tiny.net().y_encoder(ids, torch.ones_like(ids, dtype=torch.bool))
     found = language.encode(['the cup is red', 'who knows'])
     np.testing.assert_allclose(found[0], expected[0].numpy(), atol=2e-5)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
-def test_the_nearest_sentence_is_returned_and_marked(language: Language) -> None:
+def test_the_nearest_sentence_is_returned_and_flagged(language: Language) -> None:
     vectors = language.encode(['the drawer is shut', 'the robot moves'])
     first, second = language.decode(vectors)
     assert (first.text, second.text) == ('the drawer is shut', 'the robot moves')
@@ -57,32 +59,32 @@ def test_texts_below_the_stored_similarity_are_withheld(tmp_path: Path) -> None:
     language = load(tiny.save(tmp_path / 'm', config))
     near = language.encode(['the drawer is open'])
     far = -near
-    said, nothing = language.decode(np.concatenate([near, far]))
-    assert said.text == 'the drawer is open' and said.confidence > 0
-    assert all(near[0] @ language.encode([c.text])[0] >= 0.9 for c in said.alternatives)
-    assert (nothing.text, nothing.confidence, nothing.alternatives) == ('', 0.0, ())
-    assert nothing.nearest
-    assert language.is_unanswerable(far[0], [], nothing.text)
-    assert not language.is_unanswerable(near[0], [], said.text)
+    near_text, withheld = language.decode(np.concatenate([near, far]))
+    assert near_text.text == 'the drawer is open' and near_text.confidence > 0
+    assert all(near[0] @ language.encode([c.text])[0] >= 0.9 for c in near_text.alternatives)
+    assert (withheld.text, withheld.confidence, withheld.alternatives) == ('', 0.0, ())
+    assert withheld.nearest
+    assert language.is_unanswerable(far[0], [], withheld.text)
+    assert not language.is_unanswerable(near[0], [], near_text.text)
 
 
 @pytest.mark.parametrize(
-    ('text', 'words'),
+    ('text', 'pattern'),
     [
         ('', '0 sentences'),
         ('# only a comment\n\n', '0 sentences'),
         ('the cup\n' + 'a ' * 30, r"'a a a .*32 tokens.*24"),
     ],
 )
-def test_a_bank_that_cannot_be_used_is_named(tmp_path: Path, text: str, words: str) -> None:
+def test_an_unusable_sentence_bank_is_named(tmp_path: Path, text: str, pattern: str) -> None:
     folder = tiny.save(tmp_path / 'm')
     (folder / 'sentences.txt').write_text(text)
-    with pytest.raises(ModelError, match=words) as caught:
+    with pytest.raises(ModelError, match=pattern) as caught:
         load(folder)
     assert 'sentences.txt' in str(caught.value)
 
 
-def test_an_edited_bank_is_read_at_the_next_start(tmp_path: Path) -> None:
+def test_an_edited_sentence_bank_is_used_after_reloading(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / 'm')
     (folder / 'sentences.txt').write_text('a cup\n# no\nthe red cup\na cup\n')
     language = load(folder)
@@ -94,7 +96,7 @@ def test_uncalibrated_scores_are_reported_once(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         load(folder)
-        assert 'scores are not calibrated' in caplog.text
+        assert 'not calibrated' in caplog.text
         caplog.clear()
         load(tiny.save(tmp_path / 'm', tiny.config(calibrated=True)))
         assert 'calibrated' not in caplog.text
@@ -110,7 +112,7 @@ def test_ranks_and_similarities_are_scores(language: Language) -> None:
     assert not language.is_unanswerable(vector, [], 'x')
 
 
-def test_bad_texts_are_named(language: Language) -> None:
+def test_invalid_texts_are_rejected(language: Language) -> None:
     with pytest.raises(InputError, match='empty'):
         language.check(' ')
     with pytest.raises(InputError, match=r'27 tokens.*24'):

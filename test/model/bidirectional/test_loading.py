@@ -30,7 +30,7 @@ def changed(folder: Path, part: str, **values: object) -> None:
     (folder / 'model.yaml').write_text(yaml.safe_dump(found))
 
 
-def test_halves_load_alone_and_share_an_id(folder: Path) -> None:
+def test_vision_and_text_side_load_separately_with_one_id(folder: Path) -> None:
     vision = registry.load(str(folder), device='cpu', parts=('vision',))
     language = registry.load(str(folder), device='cpu', parts=('language',))
     assert vision.language is None and language.vision is None
@@ -44,10 +44,10 @@ def test_bfloat16_gives_nearly_the_vectors_of_float32(folder: Path) -> None:
         assert model.vision is not None and model.language is not None
         state = model.vision.new_state()
         model.vision.step(state, list(tiny.video(2)[0].numpy()))
-        seen, said = model.vision.predict(state, ['a']), model.language.encode(['a'])
-        assert seen.dtype == said.dtype == np.float32
-        np.testing.assert_allclose(np.linalg.norm(seen, axis=1), 1, atol=1e-5)
-        found.append(np.concatenate([seen, said]))
+        predicted, encoded = model.vision.predict(state, ['a']), model.language.encode(['a'])
+        assert predicted.dtype == encoded.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(predicted, axis=1), 1, atol=1e-5)
+        found.append(np.concatenate([predicted, encoded]))
     assert (found[0] * found[1]).sum(axis=1).min() > 0.99
 
 
@@ -82,7 +82,7 @@ def test_required_memory_is_logged_at_startup(
 
 
 @pytest.mark.parametrize(
-    ('part', 'values', 'words'),
+    ('part', 'values', 'pattern'),
     [
         ('time', {'window_frames': 7}, r'time\.window_frames \(7\)'),
         ('x_encoder', {'image_size': 33}, r'image_size \(33\) .*8'),
@@ -93,11 +93,11 @@ def test_required_memory_is_logged_at_startup(
         ('predictor', {'depth': 3}, "predictor.*'depth'"),
     ],
 )
-def test_an_impossible_configuration_is_named(
-    folder: Path, part: str, values: dict[str, object], words: str
+def test_an_invalid_configuration_is_named(
+    folder: Path, part: str, values: dict[str, object], pattern: str
 ) -> None:
     changed(folder, part, **values)
-    with pytest.raises(ModelError, match=words) as caught:
+    with pytest.raises(ModelError, match=pattern) as caught:
         registry.read_config(folder)
     assert str(caught.value).startswith(f'{folder}: ')
 
@@ -109,7 +109,7 @@ def test_an_unknown_kind_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ('name', 'content', 'words'),
+    ('name', 'content', 'pattern'),
     [
         ('weights.safetensors', None, 'vljepa models get tiny_bidirectional'),
         ('weights.safetensors', b'rubbish' * 9, 'damaged'),
@@ -118,13 +118,13 @@ def test_an_unknown_kind_is_named(folder: Path) -> None:
         ('sentences.txt', None, 'sentences.txt'),
     ],
 )
-def test_missing_and_damaged_files_are_one_line(
-    folder: Path, name: str, content: bytes | None, words: str
+def test_missing_and_damaged_files_give_a_one_line_error(
+    folder: Path, name: str, content: bytes | None, pattern: str
 ) -> None:
     (folder / name).unlink()
     if content is not None:
         (folder / name).write_bytes(content)
-    with pytest.raises(ModelError, match=words) as caught:
+    with pytest.raises(ModelError, match=pattern) as caught:
         registry.load(str(folder), device='cpu')
     assert '\n' not in str(caught.value)
 

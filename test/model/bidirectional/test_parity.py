@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every part on a tiny random configuration against plain `transformers`, in float32.
 
-Tolerance: 2e-5 of unit vectors and of states of size 1; both sides do the same sums in another
-order.
+Tolerance: 2e-5 of unit vectors and of states of size 1, as both sides add in different orders.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ def net() -> Any:
     return tiny.net()
 
 
-def plain_vjepa(net: Any) -> Any:
+def plain_vjepa(net: Any, **changed: Any) -> Any:
     """Return V-JEPA 2 of transformers with the net's weights and a random predictor."""
     from transformers import VJEPA2Config, VJEPA2Model
 
-    made = VJEPA2Model(
+    reference = VJEPA2Model(
         VJEPA2Config(
             crop_size=32,
             patch_size=8,
@@ -38,14 +37,15 @@ def plain_vjepa(net: Any) -> Any:
             pred_hidden_size=24,
             pred_num_attention_heads=2,
             pred_num_hidden_layers=1,
+            **changed,
         )
     )
-    missing, unexpected = made.load_state_dict(net.x_encoder.model.state_dict(), strict=False)
+    missing, unexpected = reference.load_state_dict(net.x_encoder.model.state_dict(), strict=False)
     assert not unexpected and all(key.startswith('predictor.') for key in missing)
-    return made.eval()
+    return reference.eval()
 
 
-def normalised(images: torch.Tensor) -> torch.Tensor:
+def normalized(images: torch.Tensor) -> torch.Tensor:
     """Normalize like torchvision with the statistics of ImageNet, (B, F, 3, S, S)."""
     x = images.permute(0, 1, 4, 2, 3).double() / 255
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1).double()
@@ -53,10 +53,10 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
     return ((x - mean) / deviation).float()
 
 
-def test_the_x_encoder_is_v_jepa_2(net: Any) -> None:
+def test_the_x_encoder_equals_v_jepa_2(net: Any) -> None:
     images = tiny.video(6)
     with torch.no_grad():
-        expected = plain_vjepa(net)(normalised(images), skip_predictor=True).last_hidden_state
+        expected = plain_vjepa(net)(normalized(images), skip_predictor=True).last_hidden_state
     assert expected.shape == (1, 3 * 16, 48)
     torch.testing.assert_close(net.x_encoder(images), expected, atol=TOLERANCE, rtol=0)
 
@@ -75,7 +75,7 @@ def plain_llama(net: Any) -> Any:
     }
     old = {'rope_theta': theta, 'rope_scaling': scaled}  # as of transformers 4
     new = {'rope_parameters': {'rope_theta': theta, **scaled}}
-    made = LlamaModel(
+    reference = LlamaModel(
         LlamaConfig(
             vocab_size=64,
             hidden_size=32,
@@ -91,12 +91,12 @@ def plain_llama(net: Any) -> Any:
         )
     )
     state = {k: v for k, v in net.predictor.state_dict().items() if '_proj.' not in k[:9]}
-    made.load_state_dict(state)
-    return made.eval()
+    reference.load_state_dict(state)
+    return reference.eval()
 
 
 def expected_answer(net: Any, visual: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
-    """Compute the mean of a LlamaModel with a mask of zeros instead of the causal one."""
+    """Compute the mean state of a LlamaModel with a mask of zeros instead of the causal mask."""
     llama = plain_llama(net)
     x = torch.cat([net.predictor.vis_proj(visual), llama.embed_tokens(prompt)], dim=1)
     everything = torch.zeros(1, 1, x.shape[1], x.shape[1])
@@ -105,7 +105,7 @@ def expected_answer(net: Any, visual: torch.Tensor, prompt: torch.Tensor) -> tor
         return functional.normalize(net.predictor.out_proj(states.mean(dim=1)), dim=-1)
 
 
-def test_the_predictor_is_llama_without_its_causal_mask(net: Any) -> None:
+def test_the_predictor_equals_llama_without_its_causal_mask(net: Any) -> None:
     visual, prompt = torch.randn(1, 5, 48), torch.tensor([[1, 9, 30, 7]])
     mask = torch.ones_like(prompt, dtype=torch.bool)
     found = net.predictor(visual, prompt, mask)
@@ -115,7 +115,7 @@ def test_the_predictor_is_llama_without_its_causal_mask(net: Any) -> None:
 
 
 @pytest.mark.parametrize('pad', [0, 7])
-def test_padding_of_any_id_changes_nothing_and_the_end_of_text_counts(net: Any, pad: int) -> None:
+def test_padding_of_any_id_has_no_effect_and_the_end_of_text_token_has(net: Any, pad: int) -> None:
     """Llama's padding id is its end-of-text id, which a prompt may contain (here: 7)."""
     visual = torch.randn(2, 5, 48)
     prompt = torch.tensor([[1, 9, 7, pad, pad], [1, 2, 3, 4, 5]])
@@ -130,24 +130,24 @@ def test_padding_of_any_id_changes_nothing_and_the_end_of_text_counts(net: Any, 
 
 def test_predictor_attention_is_not_causal(net: Any) -> None:
     """With a causal mask, the first state would not depend on the last token."""
-    seen: dict[str, torch.Tensor] = {}
+    states_by_token: dict[str, torch.Tensor] = {}
     layer = net.predictor.layers[-1]
-    hook = layer.register_forward_hook(lambda _m, _i, out: seen.update(states=out))
+    hook = layer.register_forward_hook(lambda _m, _i, out: states_by_token.update(states=out))
     visual = torch.randn(1, 5, 48)
     try:
         for last in (3, 4):
             prompt = torch.tensor([[1, last]])
             net.predictor(visual, prompt, torch.ones_like(prompt, dtype=torch.bool))
-            seen[str(last)] = seen['states'][:, 0].clone()
+            states_by_token[str(last)] = states_by_token['states'][:, 0].clone()
     finally:
         hook.remove()
-    assert (seen['3'] - seen['4']).abs().max() > 1e-3
+    assert (states_by_token['3'] - states_by_token['4']).abs().max() > 1e-3
 
 
 def plain_gemma(net: Any) -> Any:
     from transformers import Gemma3TextConfig, Gemma3TextModel
 
-    made = Gemma3TextModel(
+    reference = Gemma3TextModel(
         Gemma3TextConfig(
             vocab_size=64,
             hidden_size=32,
@@ -162,11 +162,11 @@ def plain_gemma(net: Any) -> Any:
             attn_implementation='eager',
         )
     )
-    made.load_state_dict(net.y_encoder.model.state_dict())
-    return made.eval()
+    reference.load_state_dict(net.y_encoder.model.state_dict())
+    return reference.eval()
 
 
-def test_the_y_encoder_is_embedding_gemma_with_a_mean(net: Any) -> None:
+def test_the_y_encoder_equals_embedding_gemma_with_mean_pooling(net: Any) -> None:
     """This also holds for texts longer than the sliding window, batched with a padded text."""
     gemma = plain_gemma(net)
     texts = [[1, *range(4, 24), 2], [1, 5, 2]]
@@ -204,7 +204,7 @@ def test_the_weights_have_the_public_checkpoints_names() -> None:
     assert rest and all(parts.match(name) for name in rest)
 
 
-def test_the_full_size_has_the_papers_number_of_weights() -> None:
+def test_the_full_size_has_the_papers_number_of_parameters() -> None:
     """304M, 490M and 300M (arXiv 2512.10942, section 3.1); Llama's table is 263M more."""
     from vljepa_ros.model.bidirectional.config import BidirectionalConfig
     from vljepa_ros.model.bidirectional.network import BidirectionalVLJEPA

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 import torch
 from helpers import tiny_bidirectional as tiny
-from model.bidirectional.test_parity import normalised, plain_vjepa
+from model.bidirectional.test_parity import normalized, plain_vjepa
+from torch.nn.modules.module import register_module_forward_hook
 
 from vljepa_ros.core.errors import ModelError
+from vljepa_ros.core.protocols import Model
+from vljepa_ros.model.bidirectional.predictor import Predictor
 
 
 @pytest.fixture(scope='module')
@@ -26,7 +29,7 @@ def test_images_of_another_size_than_configured_are_rejected(
 ) -> None:
     plain = plain_vjepa(net)
     attention = plain.encoder.layer[0].attention
-    wide = plain.encoder.embeddings(normalised(tiny.video(2, size=64)))  # 64 tokens of 8 x 8
+    wide = plain.encoder.embeddings(normalized(tiny.video(2, size=64)))  # 64 tokens of 8 x 8
     frame, _, _ = attention.get_position_ids(wide)
     assert frame.tolist() == [i // 16 for i in range(64)]  # taken for 4 tubelets of 4 x 4
     assert net.x_encoder.model.config.crop_size == tiny.config().x_encoder.image_size
@@ -42,21 +45,21 @@ def test_the_predictor_of_v_jepa_2_does_not_run(net: Any, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(modeling_vjepa2.VJEPA2Predictor, 'forward', run)
     with pytest.raises(AssertionError, match='ran'):
-        plain_vjepa(net)(normalised(tiny.video(2)))
+        plain_vjepa(net)(normalized(tiny.video(2)))
     net.x_encoder(tiny.video(2))
     assert not [key for key in net.state_dict() if 'x_encoder.model.predictor' in key]
 
 
-def test_one_frame_is_taken_twice(net: Any) -> None:
+def test_a_single_frame_is_repeated(net: Any) -> None:
     frame = tiny.video(1)
     torch.testing.assert_close(net.x_encoder(frame), net.x_encoder(frame.repeat(1, 2, 1, 1, 1)))
 
 
-def test_an_odd_last_frame_would_be_dropped_and_is_refused(net: Any) -> None:
+def test_an_odd_number_of_frames_is_rejected_because_the_last_would_be_dropped(net: Any) -> None:
     images, plain = tiny.video(5), plain_vjepa(net)
     with torch.no_grad():
-        dropped = plain(normalised(images), skip_predictor=True).last_hidden_state
-        without = plain(normalised(images[:, :4]), skip_predictor=True).last_hidden_state
+        dropped = plain(normalized(images), skip_predictor=True).last_hidden_state
+        without = plain(normalized(images[:, :4]), skip_predictor=True).last_hidden_state
     torch.testing.assert_close(dropped, without)
     with pytest.raises(ValueError, match=r'5 frames.* 2 '):
         net.x_encoder(images)
@@ -64,7 +67,7 @@ def test_an_odd_last_frame_would_be_dropped_and_is_refused(net: Any) -> None:
         tiny.config(time=tiny.WindowConfig(4.0, 3, 9))
 
 
-def test_positions_are_computed_in_float32_whatever_the_models_dtype() -> None:
+def test_positions_are_computed_in_float32_for_every_model_dtype() -> None:
     """Tubelet 31, row 15, column 15: the far end of 64 frames of 256 x 256."""
     from transformers import VJEPA2Config
     from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2RopeAttention
@@ -73,24 +76,24 @@ def test_positions_are_computed_in_float32_whatever_the_models_dtype() -> None:
 
     torch.manual_seed(0)
     config = VJEPA2Config(hidden_size=64, num_attention_heads=1)
-    places = tuple(torch.tensor([place]) for place in (31, 15, 15))
+    positions = tuple(torch.tensor([position]) for position in (31, 15, 15))
     query = torch.randn(1, 1, 500, 64, dtype=torch.float64)
 
-    def turned(of: type, dtype: torch.dtype) -> torch.Tensor:
-        found = of(config, 64, 1).apply_rotary_embeddings(query.to(dtype), places)
+    def rotated(of: type, dtype: torch.dtype) -> torch.Tensor:
+        found = of(config, 64, 1).apply_rotary_embeddings(query.to(dtype), positions)
         assert found.dtype is dtype
         return found.double()
 
-    exact = turned(VJEPA2RopeAttention, torch.float64)
+    exact = rotated(VJEPA2RopeAttention, torch.float64)
     plain, ours = (
-        (turned(of, torch.bfloat16) - exact).pow(2).mean().sqrt()
+        (rotated(of, torch.bfloat16) - exact).pow(2).mean().sqrt()
         for of in (VJEPA2RopeAttention, RotaryAttention)
     )
-    assert ours < 0.004  # what bfloat16 rounds: 2^-8
+    assert ours < 0.004  # rounding error of bfloat16: 2^-8
     assert plain > 1.5 * ours
 
 
-def test_v_jepas_rotation_depends_on_more_than_the_distance() -> None:
+def test_v_jepa_rotary_scores_depend_on_absolute_positions() -> None:
     """Therefore, cached keys are rotated to their position in the window, not by their age."""
     from transformers.models.vjepa2.modeling_vjepa2 import rotate_queries_or_keys
 
@@ -98,25 +101,39 @@ def test_v_jepas_rotation_depends_on_more_than_the_distance() -> None:
     query, key = torch.randn(2, 100, 1, 1, 20)
 
     def score(of_query: int, of_key: int) -> torch.Tensor:
-        turned = rotate_queries_or_keys(query, torch.tensor([of_query]))
-        return (turned * rotate_queries_or_keys(key, torch.tensor([of_key]))).sum(dim=-1)
+        rotated = rotate_queries_or_keys(query, torch.tensor([of_query]))
+        return (rotated * rotate_queries_or_keys(key, torch.tensor([of_key]))).sum(dim=-1)
 
     assert (score(3, 1) - score(13, 11)).abs().mean() > 1.0
 
 
-def test_tables_of_frequencies_stay_in_float32(tmp_path: Any) -> None:
+def predictor_of(model: Model) -> Any:
+    """Return the Predictor that runs in a prediction of a model."""
+    assert model.vision is not None
+    state, modules = model.vision.new_state(), list[Any]()
+    model.vision.step(state, list(tiny.video(2)[0].numpy()))
+    hook = register_module_forward_hook(lambda module, *_: modules.append(module))
+    try:
+        model.vision.predict(state, ['a'])
+    finally:
+        hook.remove()
+    (found,) = (module for module in modules if isinstance(module, Predictor))
+    return found
+
+
+def test_rotary_frequencies_stay_in_float32(tmp_path: Any) -> None:
     """In bfloat16, the rotation of Llama's token 1000 would have an error of several radians."""
     from vljepa_ros.model import registry
 
     model = registry.load(str(tiny.save(tmp_path / 'm')), device='cpu', dtype='bfloat16')
-    predictor = model.vision._predictor  # type: ignore[union-attr]
+    predictor = predictor_of(model)
     assert {p.dtype for p in predictor.parameters()} == {torch.bfloat16}
     expected, found = (net.rotary_emb.inv_freq for net in (tiny.net().predictor, predictor))
     assert expected.dtype is found.dtype is torch.float32
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-def test_float16_is_refused_as_embedding_gemma_overflows_it(tmp_path: Any) -> None:
+def test_float16_is_rejected_because_embedding_gemma_overflows(tmp_path: Any) -> None:
     from vljepa_ros.model import registry
 
     folder = tiny.save(tmp_path / 'm')
@@ -140,7 +157,7 @@ def test_activations_beyond_float16_are_finite_in_the_other_dtypes() -> None:
     assert (encoded(torch.bfloat16) * exact).sum() > 0.99
 
 
-def test_padding_ids_are_those_of_no_mask(tmp_path: Any) -> None:
+def test_padding_is_masked_by_length_and_not_by_token_id(tmp_path: Any) -> None:
     """A text that contains Llama's padding token (its end of text) is not truncated there."""
     from vljepa_ros.model.checkpoint_config import TokenizerConfig
     from vljepa_ros.model.language.tokenizer import Tokens

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from helpers import tiny_bidirectional as tiny
-from model.bidirectional.test_parity import normalised, plain_vjepa
+from model.bidirectional.test_parity import normalized, plain_vjepa
 from torch.nn import functional
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import Model
 from vljepa_ros.model import registry
+from vljepa_ros.model.bidirectional.x_encoder import XEncoder
 
 PROMPTS = ['what is happening', '', 'the drawer is open']
 TOLERANCE = 2e-5
@@ -36,7 +37,7 @@ def hops(video: torch.Tensor) -> list[list[np.ndarray]]:
     return [frames[i : i + 2] for i in range(0, len(frames), 2)]
 
 
-def test_the_facts_are_those_of_the_window(model: Model) -> None:
+def test_model_facts_follow_the_window(model: Model) -> None:
     facts = model.facts
     assert (facts.tubelet_frames, facts.window_tubelets, facts.receptive_tubelets) == (2, 4, 4)
     assert facts.hop_ns == 500_000_000 and facts.window_ns == 2_000_000_000
@@ -44,7 +45,7 @@ def test_the_facts_are_those_of_the_window(model: Model) -> None:
     assert name == 'tiny_bidirectional' and len(weights) == len(tokenizers) == 8
 
 
-def test_each_hop_is_a_pass_over_the_last_window(model: Model) -> None:
+def test_each_hop_equals_a_pass_over_the_last_window(model: Model) -> None:
     """The test covers a cold start, with a partial window, and streams longer than the window."""
     video, net, vision = tiny.video(14), tiny.net(), model.vision
     assert vision is not None
@@ -55,7 +56,7 @@ def test_each_hop_is_a_pass_over_the_last_window(model: Model) -> None:
         end = 2 * hop + 2
         window = video[:, max(0, end - 8) : end]
         with torch.no_grad():
-            visual = plain_vjepa(net)(normalised(window), skip_predictor=True).last_hidden_state
+            visual = plain_vjepa(net)(normalized(window), skip_predictor=True).last_hidden_state
         for row, prompt in enumerate(PROMPTS):
             words = ['<begin>', *prompt.split()]
             ids = torch.tensor([[[*tiny.MARKS, *tiny.WORDS].index(word) for word in words]])
@@ -63,7 +64,7 @@ def test_each_hop_is_a_pass_over_the_last_window(model: Model) -> None:
             np.testing.assert_allclose(found[row], expected[0].numpy(), atol=TOLERANCE)
 
 
-def test_states_are_independent_and_the_encoder_runs_once_a_hop(
+def test_states_are_independent_and_the_encoder_runs_once_per_hop(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vision = model.vision
@@ -73,11 +74,11 @@ def test_states_are_independent_and_the_encoder_runs_once_a_hop(
     vision.step(second, hops(tiny.video(2, seed=2))[0])
     before = vision.predict(first, PROMPTS)
     assert np.abs(before - vision.predict(second, PROMPTS)).max() > 1e-3
-    monkeypatch.setattr(vision._encoder._x_encoder, 'forward', None)  # type: ignore[attr-defined]
+    monkeypatch.setattr(XEncoder, 'forward', None)
     np.testing.assert_array_equal(vision.predict(first, PROMPTS), before)
 
 
-def test_more_prompts_than_one_pass_takes_are_answered_alike(model: Model) -> None:
+def test_prompts_in_several_batches_give_the_same_answers(model: Model) -> None:
     vision = model.vision
     assert vision is not None
     state = vision.new_state()
@@ -89,7 +90,7 @@ def test_more_prompts_than_one_pass_takes_are_answered_alike(model: Model) -> No
     assert vision.predict(state, []).shape == (0, tiny.DIM)
 
 
-def test_bad_input_to_the_vision_is_named(model: Model) -> None:
+def test_invalid_input_to_the_vision_side_is_rejected(model: Model) -> None:
     vision = model.vision
     assert vision is not None
     state = vision.new_state()
@@ -125,7 +126,7 @@ def causal_tokens(config: Any, video: torch.Tensor) -> list[torch.Tensor]:
     return found
 
 
-def test_block_causal_steps_are_v_jepa_2_under_a_block_causal_mask() -> None:
+def test_block_causal_steps_equal_v_jepa_2_with_a_block_causal_mask() -> None:
     """Within the first window, steps equal a pass of transformers with our mask."""
     from transformers import AttentionInterface
 
@@ -137,10 +138,9 @@ def test_block_causal_steps_are_v_jepa_2_under_a_block_causal_mask() -> None:
         return functional.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2), None
 
     AttentionInterface.register('banded', banded)
-    plain = plain_vjepa(tiny.net(config))
-    plain.config._attn_implementation = 'banded'
+    plain = plain_vjepa(tiny.net(config), attn_implementation='banded')
     with torch.no_grad():
-        expected = plain(normalised(video), skip_predictor=True).last_hidden_state
+        expected = plain(normalized(video), skip_predictor=True).last_hidden_state
     found = torch.cat(causal_tokens(config, video), dim=1)
     torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
 
@@ -155,7 +155,7 @@ def test_the_cache_is_evicted_with_the_window() -> None:
         torch.testing.assert_close(found, whole[:, -16:], atol=TOLERANCE, rtol=0)
 
 
-def test_block_causal_vectors_are_another_models(folder: Path, tmp_path: Path) -> None:
+def test_block_causal_mode_has_a_separate_model_id(folder: Path, tmp_path: Path) -> None:
     ids = []
     for name, config in (('whole', tiny.config()), ('causal', causal(layers=2))):
         model = registry.load(str(tiny.save(tmp_path / name, config)), device='cpu')

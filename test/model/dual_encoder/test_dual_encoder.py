@@ -39,7 +39,7 @@ def plain_siglip() -> Any:
     """Return SigLIP of transformers with the tiny model's weights."""
     from transformers import SiglipConfig, SiglipModel
 
-    made = SiglipModel(
+    siglip = SiglipModel(
         SiglipConfig(
             vision_config={
                 'image_size': 32,
@@ -60,25 +60,25 @@ def plain_siglip() -> Any:
             },
         )
     )
-    made.load_state_dict(tiny.net().model.state_dict())
-    return made.eval()
+    siglip.load_state_dict(tiny.net().model.state_dict())
+    return siglip.eval()
 
 
-def test_logits_are_those_of_transformers(model: Model) -> None:
+def test_logits_equal_transformers(model: Model) -> None:
     """Images are normalized with mean and deviation 0.5, texts padded with 0 to full length."""
-    shown, texts = noise_images(3), ['The Drawer is OPEN', 'a cup']
+    images, texts = noise_images(3), ['The Drawer is OPEN', 'a cup']
     ids = torch.zeros(2, 12, dtype=torch.long)
     for row, text in enumerate(texts):
         found = [WORDS.index(word) for word in [*text.lower().split(), '<end>']]
         ids[row, : len(found)] = torch.tensor(found)
-    pixels = ((torch.from_numpy(shown).double() / 255 - 0.5) / 0.5).permute(0, 3, 1, 2).float()
+    pixels = ((torch.from_numpy(images).double() / 255 - 0.5) / 0.5).permute(0, 3, 1, 2).float()
     with torch.no_grad():
         expected = plain_siglip()(input_ids=ids, pixel_values=pixels).logits_per_image
     assert model.vision is not None and model.language is not None
     rows = []
-    for picture in shown:
+    for image in images:
         state = model.vision.new_state()
-        model.vision.step(state, [picture])
+        model.vision.step(state, [image])
         rows.append(model.vision.predict(state, ['?'])[0])
     cosines = np.stack(rows) @ model.language.encode(texts).T
     logits = np.exp(3.0) * cosines - 2.0
@@ -90,7 +90,7 @@ def test_logits_are_those_of_transformers(model: Model) -> None:
     assert ranked[texts[0]] == pytest.approx(float(shares[0]), abs=1e-4)
 
 
-def test_the_published_names_load_whole() -> None:
+def test_published_checkpoints_have_exactly_the_models_tensors() -> None:
     """Every tensor of a published checkpoint is loaded below `model.`, and none is missing."""
     published = {f'model.{name}' for name in plain_siglip().state_dict()}
     assert published == set(tiny.net().state_dict())
@@ -99,7 +99,7 @@ def test_the_published_names_load_whole() -> None:
     assert {'model.logit_scale', 'model.logit_bias'} <= published
 
 
-def test_the_prompt_changes_nothing(model: Model) -> None:
+def test_the_prompt_does_not_change_the_vector(model: Model) -> None:
     assert model.vision is not None
     state = model.vision.new_state()
     with pytest.raises(InputError, match='frame'):
@@ -123,7 +123,7 @@ def test_a_constant_image_gives_one_segment(model: Model) -> None:
     assert pipeline.writer.decodes == 1
 
 
-def test_the_stack_ranks_candidates_and_reports_that_it_has_no_decoder(model: Model) -> None:
+def test_the_pipeline_ranks_candidates_and_rejects_open_questions(model: Model) -> None:
     """Events, search and questions with candidates work; an open question is refused."""
     pipeline = Pipeline(model)
     rng, events = np.random.default_rng(1), []
@@ -152,7 +152,7 @@ def test_texts_and_images_of_the_wrong_size_are_named(model: Model, tmp_path: Pa
         registry.load(str(folder), device='cpu')
 
 
-def test_halves_load_alone_in_bfloat16_and_share_an_id(tmp_path: Path) -> None:
+def test_vision_and_text_side_load_separately_in_bfloat16_with_one_id(tmp_path: Path) -> None:
     folder = str(tiny.save(tmp_path / 'm'))
     vision = registry.load(folder, device='cpu', dtype='bfloat16', parts=('vision',))
     language = registry.load(folder, device='cpu', dtype='bfloat16', parts=('language',))

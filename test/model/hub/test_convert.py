@@ -47,7 +47,7 @@ def meta() -> torch.nn.Module:
         return registry.make(tiny.config())
 
 
-def test_the_published_parts_become_one_file_that_loads(tmp_path: Path) -> None:
+def test_published_parts_are_converted_to_one_loadable_file(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / 'm')
     (folder / 'weights.safetensors').unlink()
     convert(published(tmp_path), meta(), folder)
@@ -61,7 +61,7 @@ def test_the_published_parts_become_one_file_that_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ('change', 'words'),
+    ('change', 'pattern'),
     [
         (lambda s: s.pop('predictor.norm.weight'), r'predictor\.norm\.weight'),
         (lambda s: s.update(extra=torch.ones(1)), 'extra'),
@@ -71,31 +71,31 @@ def test_the_published_parts_become_one_file_that_loads(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_another_checkpoint_is_refused_and_nothing_written(
-    tmp_path: Path, change: Any, words: str
+def test_a_checkpoint_of_another_model_is_rejected_without_output(
+    tmp_path: Path, change: Any, pattern: str
 ) -> None:
     files = published(tmp_path)
     payload = torch.load(tmp_path / 'best.pt', weights_only=True)
     change(payload['model_state_dict'])
     torch.save(payload, tmp_path / 'best.pt')
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(ModelError, match=pattern):
         convert(files, meta(), tmp_path)
     assert not list(tmp_path.glob('weights*'))
 
 
-class Runs:
+class ExecutesOnLoad:
     """Object that executes code on unpickling."""
 
     def __reduce__(self) -> Any:
         return print, ('it ran',)
 
 
-def test_a_pickle_that_would_run_is_refused(
+def test_a_pickle_that_executes_code_is_rejected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, write in (
-        ('zip.pt', lambda path: torch.save({'model_state_dict': Runs()}, path)),
-        ('plain.pt', lambda path: path.write_bytes(pickle.dumps(Runs()))),
+        ('zip.pt', lambda path: torch.save({'model_state_dict': ExecutesOnLoad()}, path)),
+        ('plain.pt', lambda path: path.write_bytes(pickle.dumps(ExecutesOnLoad()))),
     ):
         write(tmp_path / name)
         with pytest.raises(ModelError, match=name):
@@ -104,15 +104,17 @@ def test_a_pickle_that_would_run_is_refused(
 
 
 @pytest.mark.parametrize(
-    ('name', 'content', 'words'),
+    ('name', 'content', 'pattern'),
     [
         ('cut.pt', b'PK\x03\x04', r'cut\.pt'),
         ('none.safetensors', b'', r'none\.safetensors'),
     ],
 )
-def test_damaged_files_are_one_line(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+def test_damaged_files_give_a_one_line_error(
+    tmp_path: Path, name: str, content: bytes, pattern: str
+) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ModelError, match=words) as caught:
+    with pytest.raises(ModelError, match=pattern) as caught:
         read_tensors(tmp_path / name)
     assert '\n' not in str(caught.value)
 
@@ -123,7 +125,7 @@ def test_a_file_without_a_state_dict_is_named(tmp_path: Path) -> None:
         read_tensors(tmp_path / 'x.pt')
 
 
-def test_weights_that_no_file_has_are_initialized_randomly(tmp_path: Path) -> None:
+def test_weights_without_a_source_are_initialized_randomly(tmp_path: Path) -> None:
     files = published(tmp_path)[1:]
     whole = tiny.net().state_dict()
     drawn = {key: value for key, value in whole.items() if not key.startswith('x_encoder.')}
@@ -133,7 +135,7 @@ def test_weights_that_no_file_has_are_initialized_randomly(tmp_path: Path) -> No
     torch.testing.assert_close(found['predictor.norm.weight'], whole['predictor.norm.weight'])
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_output_error_and_leaves_no_file(tmp_path: Path) -> None:
     files, folder = published(tmp_path), tmp_path / 'm'
     folder.mkdir()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

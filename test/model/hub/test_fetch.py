@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Downloads from the hub: resumption, verification, access tokens and errors."""
+
 from __future__ import annotations
 
 import hashlib
@@ -22,7 +24,7 @@ def silent(_done: int, _total: int) -> None:
     pass
 
 
-def interrupted(_path: Path) -> str:
+def interrupt(_path: Path) -> str:
     raise KeyboardInterrupt
 
 
@@ -36,11 +38,11 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield found
 
 
-def test_a_file_comes_whole_with_its_hash(hub: Hub, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    found = download(SOURCE, tmp_path / 'f', lambda *numbers: told.append(numbers))
+def test_a_file_is_downloaded_and_its_hash_returned(hub: Hub, tmp_path: Path) -> None:
+    progress: list[tuple[int, int]] = []
+    found = download(SOURCE, tmp_path / 'f', lambda *numbers: progress.append(numbers))
     assert found == HASH and (tmp_path / 'f').read_bytes() == CONTENT
-    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert progress[-1] == (len(CONTENT), len(CONTENT))
     assert [path.name for path in tmp_path.iterdir()] == ['f']
 
 
@@ -52,7 +54,7 @@ def test_an_existing_file_is_verified_and_not_downloaded(hub: Hub, tmp_path: Pat
         download(SOURCE, tmp_path / 'f', silent)
 
 
-def test_a_broken_download_is_gone_on_with(hub: Hub, tmp_path: Path) -> None:
+def test_an_interrupted_download_is_resumed(hub: Hub, tmp_path: Path) -> None:
     hub.break_after = 300_000
     with pytest.raises(ModelError, match=r'300,000 .*1,280,000'):
         download(SOURCE, tmp_path / 'f', silent)
@@ -77,12 +79,12 @@ def test_the_total_is_0_if_the_server_does_not_send_it(
     assert reported[-1][0] == len(CONTENT)
 
 
-def test_a_file_that_had_come_whole_but_was_not_verified_is_not_asked_for_again(
+def test_a_complete_but_unverified_download_is_not_requested_again(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A download that is interrupted during hashing is complete."""
     with monkeypatch.context() as patched:
-        patched.setattr(module, 'file_hash', interrupted)
+        patched.setattr(module, 'file_hash', interrupt)
         with pytest.raises(KeyboardInterrupt):
             download(SOURCE, tmp_path / 'f', silent)
     assert (tmp_path / 'f.part').stat().st_size == len(CONTENT)
@@ -102,14 +104,14 @@ def test_a_changed_file_is_downloaded_from_its_beginning(hub: Hub, tmp_path: Pat
     """Parts of two versions would not fit together, and no hash is pinned yet."""
     source = SourceConfig('owner/name', 'best.pt')
     hub.break_after = 300_000
-    with pytest.raises(ModelError, match='was lost'):
+    with pytest.raises(ModelError, match='300,000'):
         download(source, tmp_path / 'f', silent)
     hub.put('owner/name', 'best.pt', CONTENT[::-1])
     download(source, tmp_path / 'f', silent)
     assert (tmp_path / 'f').read_bytes() == CONTENT[::-1]
 
 
-def test_another_hash_is_refused_and_removed(hub: Hub, tmp_path: Path) -> None:
+def test_a_file_with_another_hash_is_rejected_and_removed(hub: Hub, tmp_path: Path) -> None:
     hub.put('owner/name', 'best.pt', b'tampered')
     with pytest.raises(ModelError, match=HASH):
         download(SOURCE, tmp_path / 'f', silent)
@@ -124,7 +126,7 @@ def test_the_token_is_sent_only_to_the_hub(hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ('token', 'repository', 'words'),
+    ('token', 'repository', 'pattern'),
     [
         (
             'wrong',
@@ -140,11 +142,11 @@ def test_a_rejection_names_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
     token: str,
     repository: str,
-    words: str,
+    pattern: str,
 ) -> None:
     hub.gated.add('owner/name')
     monkeypatch.setenv('HF_TOKEN', token)
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(ModelError, match=pattern):
         download(SourceConfig(repository, 'best.pt'), tmp_path / 'f', silent)
 
 
@@ -162,11 +164,11 @@ def test_an_unreachable_hub_fails_with_one_line(
 ) -> None:
     monkeypatch.setenv('HF_ENDPOINT', 'http://127.0.0.1:9')
     monkeypatch.delenv('HF_HUB_OFFLINE', raising=False)
-    with pytest.raises(ModelError, match=r'^cannot download http://127\.0\.0\.1:9/owner.*refused'):
+    with pytest.raises(ModelError, match=r'http://127\.0\.0\.1:9/owner.*refused'):
         download(SOURCE, tmp_path / 'f', silent)
 
 
-def test_a_disk_without_room_is_named_before_it_is_full(
+def test_insufficient_disk_space_is_reported_before_the_download(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = type('Usage', (), {'free': 1_000_000})

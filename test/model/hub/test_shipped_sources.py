@@ -19,8 +19,8 @@ from vljepa_ros.model.weights import check_weights
 State = dict[str, Tensor]
 
 
-def saved(made: Any, prefix: str = '') -> State:
-    return {f'{prefix}{key}': value for key, value in made.state_dict().items()}
+def saved(module: Any, prefix: str = '') -> State:
+    return {f'{prefix}{key}': value for key, value in module.state_dict().items()}
 
 
 def llama() -> Any:
@@ -90,17 +90,17 @@ def test_published_weights_fill_the_model_without_surplus_keys(name: str) -> Non
     assert config.name == name and config.licences
     with torch.device('meta'):
         net, state = registry.make(config), {}
-        wanted = net.state_dict()
+        expected = net.state_dict()
         for source in config.sources:
             if not source.save_as:
                 state |= renamed(published(source.repository), source)
-    drawn = {key: wanted[key] for key in wanted if key.startswith(config.drawn or ('none',))}
+    drawn = {key: expected[key] for key in expected if key.startswith(config.drawn or ('none',))}
     assert not set(drawn) & set(state)
     check_weights(net, state | drawn, name)
 
 
 @pytest.mark.parametrize('name', ['open_vljepa', 'vljepa_paper', 'vljepa_open', 'siglip2'])
-def test_all_that_a_model_reads_comes_with_it_or_from_its_sources(name: str) -> None:
+def test_all_files_of_a_model_are_shipped_or_in_its_sources(name: str) -> None:
     folder = registry.find(name)
     config: Any = registry.read_config(folder)
     parts = [getattr(config, part, None) for part in ('predictor', 'y_encoder', 'text')]

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Cache of text embeddings, and texts that cannot be embedded."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -11,34 +13,46 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.model.language import scoring as text_space
 
 
-def test_a_text_is_embedded_once(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
-    language = fresh_language(tiny)
+@pytest.fixture
+def language(tiny: Any) -> Any:
+    """Return a text side with an empty cache."""
+    return fresh_language(tiny)
+
+
+@pytest.fixture
+def computed(language: Any, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Return the texts of every call of the text tower."""
+    calls: list[list[str]] = []
     states = tower(language).states
 
     def count(texts: list[str], limit: int) -> Any:
-        asked.append(list(texts))
+        calls.append(list(texts))
         return states(texts, limit)
 
     monkeypatch.setattr(tower(language), 'states', count)
+    return calls
+
+
+def test_a_text_is_embedded_once(language: Any, computed: list[list[str]]) -> None:
     first = language.encode(['it is open', 'it is shut'])
     again = language.encode(['it is shut', 'yes', 'it is shut', 'it is open'])
-    assert asked == [['it is open', 'it is shut'], ['yes']]
+    assert computed == [['it is open', 'it is shut'], ['yes']]
     assert (again[[3, 0]] == first).all()
     assert (again[2] == first[1]).all()
     assert np.allclose(np.linalg.norm(again, axis=1), 1, atol=1e-5)
 
 
 def test_the_cache_evicts_the_least_recently_used(
-    tiny: Any, monkeypatch: pytest.MonkeyPatch
+    language: Any, computed: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(text_space, 'KNOWN_TEXTS', 2)
-    language = fresh_language(tiny)
     language.encode(['a', 'b', 'c'])
-    assert list(language._known) == ['b', 'c']
-    language.encode(['b'])
+    language.encode(['b'])  # b and c are cached, and c is older now
     assert len(language.encode(['d', 'e', 'f', 'b'])) == 4
-    assert list(language._known) == ['f', 'b']
+    language.encode(['f', 'b'])
+    language.encode(['c'])  # replaces f
+    language.encode(['b', 'f'])
+    assert computed == [['a', 'b', 'c'], ['d', 'e', 'f'], ['c'], ['f']]
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from vljepa_ros.core.errors import InputError, ModelError
 from vljepa_ros.core.text import yes_among
 from vljepa_ros.model import registry
 from vljepa_ros.model.config import CalibrationConfig, ModelConfig, YEncoderConfig
-from vljepa_ros.model.language import generation as module
-from vljepa_ros.model.language.generation import Hypothesis
+from vljepa_ros.model.language.generation import Hypothesis, TextGenerator
+from vljepa_ros.model.language.y_decoder import END
 from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.model.streaming.text import TextLanguage
 
@@ -32,15 +32,15 @@ FOUR = (0.61029569, 0.22451524, 0.08259454, 0.08259454)
 
 @pytest.fixture
 def language(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> TextLanguage:
-    made = fresh_language(tiny)
+    text_side = fresh_language(tiny)
 
     def encode(texts: Sequence[str]) -> Any:
         rows = np.zeros((len(texts), tiny.facts.embedding_dim), np.float32)
         rows[:, 0] = [COSINES[text] for text in texts]
         return rows
 
-    monkeypatch.setattr(made, 'encode', encode)
-    return made
+    monkeypatch.setattr(text_side, 'encode', encode)
+    return text_side
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def vector(tiny: Any) -> Any:
     return np.eye(1, tiny.facts.embedding_dim, dtype=np.float32)[0]
 
 
-def test_unknown_takes_its_share_of_every_candidate(language: TextLanguage, vector: Any) -> None:
+def test_unknown_competes_with_all_candidates(language: TextLanguage, vector: Any) -> None:
     language.calibration = CalibrationConfig(**UNKNOWN)
     ranked = language.rank(vector, ['blue', 'green', 'red'])
     assert [c.text for c in ranked] == ['red', 'blue', 'green']
@@ -57,7 +57,7 @@ def test_unknown_takes_its_share_of_every_candidate(language: TextLanguage, vect
     assert language.rank(vector, []) == []
 
 
-def test_yes_and_no_have_their_own_temperature(language: TextLanguage, vector: Any) -> None:
+def test_yes_no_questions_have_a_separate_temperature(language: TextLanguage, vector: Any) -> None:
     language.calibration = CalibrationConfig(
         rank_temperature=5.0, yes_no_temperature=0.1, unknown='cannot tell'
     )
@@ -86,9 +86,7 @@ def test_a_bias_is_added_to_the_logit_of_unknown(language: TextLanguage, vector:
     assert language.unknown_share(vector, ['yes', 'no']) == pytest.approx(expected[2], abs=1e-6)
 
 
-def test_a_bias_of_yes_is_added_where_yes_and_no_are_the_choice(
-    language: TextLanguage, vector: Any
-) -> None:
+def test_the_yes_bias_applies_only_to_yes_no_pairs(language: TextLanguage, vector: Any) -> None:
     language.calibration = CalibrationConfig(**UNKNOWN, yes_bias=-2.0)
     weight = np.exp([6 - 2, 5, 4])  # yes, no, cannot tell
     for texts in (['no', 'yes'], ['yes', 'no']):
@@ -124,13 +122,13 @@ def test_an_answer_is_an_abstention_above_the_threshold_only(
         assert language.is_unanswerable(vector, ['yes', 'no'], 'yes') is abstained
 
 
-def test_a_decoded_text_competes_alone_with_its_own_threshold(
+def test_a_decoded_text_competes_with_unknown_at_a_separate_threshold(
     language: TextLanguage, vector: Any
 ) -> None:
     share = float(1 / (1 + np.exp(2)))  # of 0.4 beside 0.6 at 0.1
-    for words, abstained in ((share - 1e-4, True), (share + 1e-4, False)):
+    for threshold, abstained in ((share - 1e-4, True), (share + 1e-4, False)):
         language.calibration = CalibrationConfig(
-            **UNKNOWN, abstain_above=0.0, abstain_words_above=words
+            **UNKNOWN, abstain_above=0.0, abstain_words_above=threshold
         )
         assert language.is_unanswerable(vector, [], 'red') is abstained
     assert language.is_unanswerable(vector, [], '')  # no text was decoded
@@ -145,7 +143,7 @@ def test_unknown_as_a_candidate_counts_once(language: TextLanguage, vector: Any)
     assert language.is_unanswerable(vector, candidates, 'red')
 
 
-def test_a_model_without_unknown_ranks_as_ever_and_never_abstains(
+def test_a_model_without_unknown_ranks_by_softmax_and_never_abstains(
     tiny: Any,
 ) -> None:
     language = fresh_language(tiny)
@@ -169,14 +167,55 @@ def test_a_model_without_unknown_ranks_as_ever_and_never_abstains(
             assert len(decoded.alternatives) == len(row) - 1
 
 
-def test_a_margin_is_to_the_best_of_the_other_texts() -> None:
-    known = {'a b': np.array([0.6, 0.8], np.float32)}
-    found = module._hypotheses({'a b': -0.1, 'c': -0.5, 'd': -9.0}, np.array([0.0, 1.0]), known)
+class Beams(torch.nn.Module):
+    """Y-Decoder that generates the same texts with given log-probabilities for every vector."""
+
+    def __init__(self, texts: dict[str, float]) -> None:
+        super().__init__()
+        self.texts = texts
+        self.token = torch.nn.Embedding(len(texts) + 1, 2)
+        self.token_ids = torch.arange(-1, len(texts))  # local id 0 is END
+
+    def generate(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = torch.tensor([[i + 1, END] for i in range(len(self.texts))])
+        scores = torch.tensor([*self.texts.values()], dtype=torch.float64)
+        return rows.expand(len(vectors), -1, -1), scores.expand(len(vectors), -1)
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        return [*self.texts][ids[0]]
+
+
+class Embeddings:
+    """Text side with some embeddings; all other texts are too long."""
+
+    def __init__(self, vectors: dict[str, tuple[float, float]]) -> None:
+        self.vectors = vectors
+
+    def check(self, text: str) -> None:
+        if text not in self.vectors:
+            raise InputError('too long')
+
+    def encode(self, texts: Sequence[str]) -> Any:
+        return np.array([self.vectors[text] for text in texts], np.float32).reshape(-1, 2)
+
+
+def hypotheses(
+    texts: dict[str, float], vectors: Any, space: Any, cosines: bool = True
+) -> list[list[Hypothesis]]:
+    """Return the hypotheses for vectors from texts with their mean log-probabilities."""
+    beams: Any = Beams(texts)
+    rows = np.array(vectors, np.float32)
+    return TextGenerator(beams, beams.text_of).hypotheses(rows, space, cosines)
+
+
+def test_the_margin_is_the_difference_to_the_best_other_text() -> None:
+    space = Embeddings({'a b': (0.6, 0.8)})
+    (found,) = hypotheses({'a b': -0.1, 'c': -0.5, 'd': -9.0}, [[0.0, 1.0]], space)
     assert [s.text for s in found] == ['a b', 'c', 'd']
     assert [s.margin for s in found] == pytest.approx([0.4, -0.4, -5.0])
     assert [s.cosine for s in found] == pytest.approx([0.8, -1.0, -1.0])
     assert [s.words for s in found] == [2, 1, 1]
-    alone = module._hypotheses({'a': -0.1}, np.array([0.0, 1.0]), None)
+    (alone,) = hypotheses({'a': -0.1}, [[0.0, 1.0]], space, cosines=False)
     assert alone == [Hypothesis('a', -0.1, 5.0, 0.0)]
 
 
@@ -216,7 +255,7 @@ def test_text_confidence_depends_on_the_vectors_direction(
 
 
 @pytest.mark.parametrize('name', ['decode_direction', 'answer_direction'])
-def test_a_direction_comes_back_or_is_refused(tiny: Any, tmp_path: Path, name: str) -> None:
+def test_a_direction_is_saved_and_loaded_or_rejected(tiny: Any, tmp_path: Path, name: str) -> None:
     def stored(numbers: tuple[float, ...]) -> ModelConfig:
         return dataclasses.replace(
             network(tiny.vision).config, calibration=CalibrationConfig(**{name: numbers})
@@ -234,41 +273,23 @@ def test_a_direction_comes_back_or_is_refused(tiny: Any, tmp_path: Path, name: s
 
 
 def test_the_hypothesis_nearest_to_the_vector_is_first() -> None:
-    class Beams(torch.nn.Module):
-        """Always decodes to 'b', then 'a', then a text that cannot be embedded."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.token = torch.nn.Embedding(3, 2)
-            self.token_ids = torch.tensor([0, 10, 11, 12])
-
-        def generate(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            rows = torch.tensor([[[2, 0], [1, 0], [3, 0]]]).expand(len(vectors), -1, -1)
-            return rows, torch.tensor([[-0.1, -0.9, -0.2]]).expand(len(vectors), -1)
-
-    class Letters:
-        """Encodes a and b as orthogonal vectors; c is too long."""
-
-        def check(self, text: str) -> None:
-            if text == 'c':
-                raise InputError('too long')
-
-        def encode(self, texts: Sequence[str]) -> Any:
-            return np.array([[1.0, 0.0] if text == 'a' else [0.0, 1.0] for text in texts])
-
-    generator = module.TextGenerator(Beams(), lambda ids: 'abc'[ids[0] - 10])  # type: ignore[arg-type]
-    vectors = np.array([[0.8, 0.6], [0.6, 0.8]], np.float32)
-    space: Any = Letters()
-    first, second = generator.hypotheses(vectors, space)
+    texts, vectors = {'b': -0.1, 'a': -0.9, 'c': -0.2}, [[0.8, 0.6], [0.6, 0.8]]
+    space = Embeddings({'a': (1.0, 0.0), 'b': (0.0, 1.0)})
+    first, second = hypotheses(texts, vectors, space)
     assert [(s.text, round(s.cosine, 3)) for s in first] == [('a', 0.8), ('b', 0.6), ('c', -1.0)]
     assert [s.text for s in second] == ['b', 'a', 'c']
-    likeliest = generator.hypotheses(vectors[:1], space, cosines=False)[0]
+    (likeliest,) = hypotheses(texts, vectors[:1], space, cosines=False)
     assert [(s.text, s.cosine) for s in likeliest] == [('b', 0.0), ('a', 0.0), ('c', 0.0)]
 
 
-def test_a_text_that_cannot_be_read_again_has_no_cosine(tiny: Any) -> None:
+def test_a_text_too_long_to_embed_has_the_lowest_cosine(tiny: Any) -> None:
     language = fresh_language(tiny)
-    assert list(module._embedded({'it is dark', 'word ' * 70}, language)) == ['it is dark']
+    vector = language.encode(['it is dark'])
+    (found,) = hypotheses({'word ' * 70: -0.1, 'it is dark': -0.2}, vector, language)
+    assert [(s.text, s.cosine) for s in found] == [
+        ('it is dark', pytest.approx(1.0)),
+        ('word ' * 70, -1.0),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -284,7 +305,7 @@ def test_a_text_that_cannot_be_read_again_has_no_cosine(tiny: Any) -> None:
         ({'unknown': 'x' * 11}, "calibration.unknown ('xxxxxxxxxxx')"),
     ],
 )
-def test_a_calibration_that_cannot_be_is_named(values: dict[str, Any], message: str) -> None:
+def test_an_invalid_calibration_is_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError) as caught:
         ModelConfig(
             'm', y_encoder=YEncoderConfig(max_tokens=12), calibration=CalibrationConfig(**values)
@@ -292,7 +313,7 @@ def test_a_calibration_that_cannot_be_is_named(values: dict[str, Any], message: 
     assert message in str(caught.value)
 
 
-def test_short_texts_of_unknown_fit() -> None:
+def test_short_texts_for_unknown_are_accepted() -> None:
     ModelConfig(
         'm', y_encoder=YEncoderConfig(max_tokens=1), calibration=CalibrationConfig(unknown='')
     )

@@ -27,18 +27,18 @@ def decoder() -> YDecoder:
 
 def mean_log_probability(decoder: YDecoder, vector: torch.Tensor, tokens: list[int]) -> float:
     """Compute it for a sentence including END, with one forward pass per token."""
-    total, said = 0.0, list[int]()
+    total, generated = 0.0, list[int]()
     for token in tokens:
-        logits = decoder(vector[None], torch.tensor([said], dtype=torch.long))[0, -1]
+        logits = decoder(vector[None], torch.tensor([generated], dtype=torch.long))[0, -1]
         total += float(logits.log_softmax(dim=-1)[token])
-        said.append(token)
+        generated.append(token)
         if token == END:
             break
-    return total / len(said)
+    return total / len(generated)
 
 
 @torch.no_grad()
-def test_each_beams_score_is_its_mean_log_probability(decoder: YDecoder) -> None:
+def test_the_score_of_each_beam_is_its_mean_log_probability(decoder: YDecoder) -> None:
     vectors = torch.nn.functional.normalize(torch.randn(VECTORS, 16), dim=-1)
     tokens, scores = decoder.generate(vectors)
     lengths = set()

@@ -74,15 +74,15 @@ def test_only_frames_in_the_receptive_field_change_the_output(
     other = frames.copy()
     other[:6] = 255 - other[:6]
 
-    def last(clip: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def final_answers(clip: NDArray[np.uint8]) -> NDArray[np.float32]:
         state = vision.new_state()
         for tubelet in clip:
             vision.step(state, list(tubelet))
         return vision.predict(state, PROMPTS)
 
-    np.testing.assert_array_equal(last(frames), last(other))
+    np.testing.assert_array_equal(final_answers(frames), final_answers(other))
     other[-facts.window_tubelets] = 0
-    assert np.abs(last(frames) - last(other)).max() > 1e-3
+    assert np.abs(final_answers(frames) - final_answers(other)).max() > 1e-3
 
 
 @pytest.mark.long

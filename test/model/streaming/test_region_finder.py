@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_streaming import network, save_tiny
+from helpers.tiny_streaming import network, save_tiny, tower
 
 from vljepa_ros.core.errors import ModelError
 from vljepa_ros.core.images import cut
@@ -97,7 +97,7 @@ def test_model_with_finder_equals_model_on_cropped_frames(folder: Path) -> None:
     assert isinstance(config, ModelConfig) and model.vision is not None
     assert model.facts.image_size == config.image_size == SIDE
     net = network(model.vision)
-    plain = registry.assemble(net, model.vision._tower, 'plain').vision
+    plain = registry.assemble(net, tower(model.vision), 'plain').vision
     assert plain is not None
     plain.facts = replace(plain.facts, image_size=SIZE)
     state, other = model.vision.new_state(), plain.new_state()
@@ -129,12 +129,12 @@ def test_description_for_the_detector_uses_the_same_crops(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ('size', 'stem', 'named'),
+    ('size', 'stem', 'key'),
     [(16, (8,), 'region_finder.image_size'), (-1, (8,), 'region_finder.image_size'),
      (64, (), 'region_finder.stem'), (64, (8,) * 7, 'region_finder')],
 )  # fmt: skip
-def test_invalid_configuration_is_named(size: int, stem: tuple[int, ...], named: str) -> None:
-    with pytest.raises(ModelError, match=named):
+def test_invalid_configuration_is_named(size: int, stem: tuple[int, ...], key: str) -> None:
+    with pytest.raises(ModelError, match=key):
         ModelConfig(
             'tiny',
             x_encoder=XEncoderConfig(image_size=32, stem=(8, 16)),

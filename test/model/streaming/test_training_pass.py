@@ -37,20 +37,20 @@ def test_the_banded_pass_equals_streaming(tiny: Any, gradients: bool) -> None:
     np.testing.assert_allclose(banded[0].detach().numpy(), np.stack(streamed, axis=1), atol=1e-5)
 
 
-def test_answers_asked_one_by_one_are_those_asked_together(tiny: Any) -> None:
+def test_single_answers_equal_answers_to_all_prompts(tiny: Any) -> None:
     net, size = network(tiny.vision), tiny.facts.image_size
     frames = torch.randint(0, 256, (2, TUBELETS, 2, size, size, 3), dtype=torch.uint8)
     states, mask = padded(tower(tiny.vision))
     states, mask = states.expand(2, -1, -1, -1), mask.expand(2, -1, -1)
     with torch.no_grad():
         visual = net.x_encoder(frames)
-        all_of_them = net.predictor(visual, states, mask)
+        all_answers = net.predictor(visual, states, mask)
         clip, prompt = torch.tensor([1, 0, 1, 1]), torch.tensor([0, 1, 1, 0])
         at = torch.tensor([9, 0, 4, 2])
-        some = net.predictor.answers(
+        selected = net.predictor.answers(
             net.predictor.prefix(visual), states[clip, prompt], mask[clip, prompt], clip, at
         )
-    torch.testing.assert_close(some, all_of_them[clip, prompt, at], atol=1e-5, rtol=0.0)
+    torch.testing.assert_close(selected, all_answers[clip, prompt, at], atol=1e-5, rtol=0.0)
 
 
 def test_padding_of_a_text_does_not_change_its_embedding(tiny: Any) -> None:

@@ -19,10 +19,10 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='session')
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+def training_recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     """Return the training recording."""
     colors = ['red', 'blue', 'green', 'blue', 'red', 'green']
-    return film(tmp_path_factory.mktemp('shown'), colors, 'shown')
+    return film(tmp_path_factory.mktemp('training'), colors, 'training')
 
 
 @pytest.fixture(scope='session')

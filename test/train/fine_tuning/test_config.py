@@ -16,7 +16,7 @@ from vljepa_ros.train.fine_tuning.run import FineTuning
 GOOD = {'kind': 'fine_tuning', 'out': 'runs/mine', 'recordings': [{'source': 'run.mp4'}]}
 
 
-def test_two_keys_are_enough() -> None:
+def test_defaults_of_a_minimal_configuration() -> None:
     found = tune_config(GOOD, Path('tune.yaml'))
     assert found.recordings == (Recording('run.mp4', '', (), 0.0),)
     assert (found.start, found.tune, found.validation, found.title) == (
@@ -27,7 +27,7 @@ def test_two_keys_are_enough() -> None:
     )
 
 
-def test_all_that_a_recording_needs_can_be_said() -> None:
+def test_all_keys_of_a_recording_are_read() -> None:
     given = {'source': 'run7', 'annotations': 'a.jsonl', 'topics': ['front=/f', '/r'], 'fps': 5}
     found = tune_config({**GOOD, 'recordings': [given]}, Path('tune.yaml'))
     assert found.recordings == (Recording('run7', 'a.jsonl', ('front=/f', '/r'), 5.0),)
@@ -36,24 +36,24 @@ def test_all_that_a_recording_needs_can_be_said() -> None:
 @pytest.mark.parametrize(
     ('more', 'part'),
     [
-        ({'tune': 'some'}, "tune 'some' is unknown (known: heads, lora, all)"),
-        ({'steps': 0}, 'steps (0) is not positive'),
-        ({'lora': {'rank': 0}}, 'lora.rank (0) is not in 1..1024'),
-        ({'lora': {'alpha': 0}}, 'lora.alpha (0) must be above 0'),
-        ({'lora': {'dropout': 0}}, "unknown key 'dropout'"),
-        ({'epochs': 3}, "unknown key 'epochs'"),
-        ({'keep': -1}, 'keep (-1) is not in'),
-        ({'learning_rate': 7}, 'learning_rate (7) is not in 0..1'),
-        ({'recordings': []}, 'recordings is empty'),
-        ({'recordings': 'run.mp4'}, "recordings: expected a list, found 'run.mp4'"),
-        ({'recordings': ['run.mp4']}, 'recordings[0]: expected a mapping'),
+        ({'tune': 'some'}, "tune 'some'"),
+        ({'steps': 0}, 'steps (0)'),
+        ({'lora': {'rank': 0}}, 'lora.rank (0)'),
+        ({'lora': {'alpha': 0}}, 'lora.alpha (0)'),
+        ({'lora': {'dropout': 0}}, "'dropout'"),
+        ({'epochs': 3}, "'epochs'"),
+        ({'keep': -1}, 'keep (-1)'),
+        ({'learning_rate': 7}, 'learning_rate (7)'),
+        ({'recordings': []}, 'recordings'),
+        ({'recordings': 'run.mp4'}, 'recordings: '),
+        ({'recordings': ['run.mp4']}, 'recordings[0]'),
         ({'recordings': [{'annotations': 'a'}]}, "'source'"),
         ({'recordings': [{'source': 'a'}, {'source': 7}]}, 'recordings[1].source'),
-        ({'recordings': [{'source': 'a', 'topics': '/r'}]}, 'topics: expected a list'),
+        ({'recordings': [{'source': 'a', 'topics': '/r'}]}, 'topics'),
         ({'clips': {'clips': 0, 'tubelets': 4}}, 'clips'),
     ],
 )
-def test_what_is_wrong_is_named(more: dict[str, Any], part: str) -> None:
+def test_errors_name_the_file_and_the_invalid_value(more: dict[str, Any], part: str) -> None:
     with pytest.raises(InputError) as caught:
         tune_config({**GOOD, **more}, Path('x/tune.yaml'))
     assert str(caught.value).startswith('x/tune.yaml: ') and part in str(caught.value)

@@ -48,7 +48,7 @@ def configuration(path: Path, **values: Any) -> Path:
     return path
 
 
-def edited(printed: str, colors: list[str]) -> Iterator[str]:
+def edited_lines(printed: str, colors: list[str]) -> Iterator[str]:
     """Return the lines of annotate with other times and texts: one line per color."""
     first = json.loads(printed.splitlines()[0])
     for number, colour in enumerate(colors):
@@ -56,7 +56,7 @@ def edited(printed: str, colors: list[str]) -> Iterator[str]:
         yield json.dumps({**first, 'start': begin, 'end': begin + EACH_S, 'text': SAYS[colour]})
 
 
-def test_from_my_bag_to_my_model(
+def test_fine_tuning_from_a_bag_to_a_model(
     vljepa: Run, start: Path, held_out: Recording, tmp_path: Path
 ) -> None:
     """The fine-tuned model decodes the new texts on a bag that it was not trained on."""
@@ -66,7 +66,7 @@ def test_from_my_bag_to_my_model(
     assert status == 0
     file = tmp_path / 'bag.jsonl'
     questions = [line for line in file.read_text().splitlines() if 'prompt' in line]
-    file.write_text('\n'.join([*edited(printed, colors), *questions]) + '\n')
+    file.write_text('\n'.join([*edited_lines(printed, colors), *questions]) + '\n')
     config = configuration(
         tmp_path / 'mine.yaml',
         start=str(start),
@@ -83,32 +83,40 @@ def test_from_my_bag_to_my_model(
     assert before['said'] == 0.0 and after['said'] >= 0.75
     assert after['found'] >= 0.75 and after['found'] >= before['found'] + 0.25
     assert after['answered'] >= 0.75
-    _, said, _ = vljepa('annotate', held_out.source, '--json', '--model', tmp_path / 'mine')
-    texts = {json.loads(line)['text'] for line in said.splitlines()}
+    _, printed_after, _ = vljepa(
+        'annotate', held_out.source, '--json', '--model', tmp_path / 'mine'
+    )
+    texts = {json.loads(line)['text'] for line in printed_after.splitlines()}
     assert texts & {text.lower() for text in SAYS.values()}
     assert json.loads((tmp_path / 'mine' / 'tuning.json').read_text())['before'] == before
 
 
 @pytest.fixture(scope='module')
-def heads(start: Path, shown: Recording, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def heads_folder(
+    start: Path, training_recording: Recording, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Fine-tune the heads for three steps per stage, without validation."""
     out = tmp_path_factory.mktemp('heads') / 'mine'
-    assert tuned(start, shown, out, 'heads').judged_on == 'recordings'
+    assert fine_tuned(start, training_recording, out, 'heads').judged_on == 'recordings'
     return out
 
 
-def tuned(start: Path, shown: Recording, out: Path, how: str) -> FineTuningResult:
+def fine_tuned(
+    start: Path, training_recording: Recording, out: Path, how: str
+) -> FineTuningResult:
     """Fine-tune for a few steps."""
     short = {**SHORT, 'steps': 3, 'text_steps': 3, 'decoder_steps': 3}
     values = {**short, 'start': str(start), 'out': str(out), 'tune': how}
-    values['recordings'] = [{'source': shown.source, 'annotations': shown.annotations}]
+    values['recordings'] = [
+        {'source': training_recording.source, 'annotations': training_recording.annotations}
+    ]
     found = tune(tune_config(values, Path(f'{how}.yaml')))
     assert found.after.texts == 6
     return found
 
 
-def test_heads_leave_all_other_weights_bit_identical(heads: Path, start: Path) -> None:
-    before, after = load_file(start / registry.WEIGHTS), load_file(heads / registry.WEIGHTS)
+def test_heads_leave_all_other_weights_bit_identical(heads_folder: Path, start: Path) -> None:
+    before, after = load_file(start / registry.WEIGHTS), load_file(heads_folder / registry.WEIGHTS)
     trained = ('predictor.norm.', 'predictor.head.', 'y_encoder.', 'y_decoder.')
     kept = [name for name in before if not name.startswith(trained)]
     assert before.keys() == after.keys() and len(kept) > 40
@@ -120,10 +128,10 @@ def test_heads_leave_all_other_weights_bit_identical(heads: Path, start: Path) -
 
 
 def test_adapters_are_merged_into_an_ordinary_model(
-    start: Path, shown: Recording, tmp_path: Path
+    start: Path, training_recording: Recording, tmp_path: Path
 ) -> None:
     pytest.importorskip('peft')
-    tuned(start, shown, tmp_path / 'mine', 'lora')
+    fine_tuned(start, training_recording, tmp_path / 'mine', 'lora')
     before, after = (load_file(f / registry.WEIGHTS) for f in (start, tmp_path / 'mine'))
     assert before.keys() == after.keys()
     name = 'x_encoder.blocks.0.qkv.weight'
@@ -131,39 +139,43 @@ def test_adapters_are_merged_into_an_ordinary_model(
     assert registry.load(str(tmp_path / 'mine'), device='cpu').vision is not None
 
 
-def test_words_are_added_behind_those_that_the_decoder_has(heads: Path, start: Path) -> None:
+def test_new_tokens_are_appended_to_the_decoders_vocabulary(
+    heads_folder: Path, start: Path
+) -> None:
     before = load_file(start / registry.WEIGHTS)['y_decoder.token_ids']
-    after = load_file(heads / registry.WEIGHTS)['y_decoder.token_ids']
+    after = load_file(heads_folder / registry.WEIGHTS)['y_decoder.token_ids']
     assert torch.equal(after[: len(before)], before) and len(set(after.tolist())) == len(after)
-    model = registry.load(str(heads), device='cpu')
+    model = registry.load(str(heads_folder), device='cpu')
     assert model.language is not None
     tokens = tower(model.language).tokenizer.encode('fridge oven', add_special_tokens=False).ids  # type: ignore[attr-defined]
     assert set(tokens) <= set(after.tolist())
 
 
-def test_the_result_is_a_model_of_another_name_with_the_same_confidences(
-    heads: Path, start: Path
+def test_the_result_has_another_name_and_the_same_calibration(
+    heads_folder: Path, start: Path
 ) -> None:
     """Without validation recordings, the confidences of the start model are kept."""
-    before, after = registry.read_config(start), registry.read_config(heads)
+    before, after = registry.read_config(start), registry.read_config(heads_folder)
     assert (after.name, before.name) == ('mine', 'start')
     assert after.calibration == before.calibration
-    ids = {registry.load(str(folder), device='cpu').facts.model_id for folder in (start, heads)}
+    ids = {
+        registry.load(str(folder), device='cpu').facts.model_id for folder in (start, heads_folder)
+    }
     assert len(ids) == 2
-    assert json.loads((heads / 'tuning.json').read_text())['model_id'].startswith('mine-')
+    assert json.loads((heads_folder / 'tuning.json').read_text())['model_id'].startswith('mine-')
 
 
 @pytest.mark.parametrize(
     ('values', 'more', 'part'),
     [
-        ({'out': '{start}'}, [], 'is the folder of the starting model'),
+        ({'out': '{start}'}, [], 'out: '),
         ({'start': 'nope'}, [], "unknown model 'nope'"),
-        ({'recordings': [{'source': '/gone'}]}, [], '/gone.jsonl: No such file'),
-        ({}, ['--processes', '2'], 'fine-tuning uses one process'),
-        ({'tune': 'none'}, [], "tune 'none' is unknown"),
+        ({'recordings': [{'source': '/gone'}]}, [], '/gone.jsonl'),
+        ({}, ['--processes', '2'], '--processes'),
+        ({'tune': 'none'}, [], "tune 'none'"),
     ],
 )
-def test_bad_input_is_one_line(
+def test_invalid_input_gives_a_one_line_error(
     vljepa: Run, start: Path, tmp_path: Path, values: dict[str, Any], more: list[str], part: str
 ) -> None:
     given = {'recordings': [{'source': 'x'}], 'start': str(start), **values}
@@ -175,7 +187,7 @@ def test_bad_input_is_one_line(
     assert part in err
 
 
-def test_a_missing_package_is_told_before_any_work(
+def test_a_missing_package_is_reported_before_training(
     vljepa: Run, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, 'peft', None)
@@ -185,18 +197,20 @@ def test_a_missing_package_is_told_before_any_work(
     assert not (tmp_path / 'mine').exists()
 
 
-def test_a_wrong_line_is_named(vljepa: Run, start: Path, shown: Recording, tmp_path: Path) -> None:
-    file = tmp_path / 'said.jsonl'
+def test_an_invalid_annotation_line_is_named(
+    vljepa: Run, start: Path, training_recording: Recording, tmp_path: Path
+) -> None:
+    file = tmp_path / 'annotations.jsonl'
     file.write_text(
         '{"start": 0, "end": 1, "text": "A."}\n{"start": 1, "end": 99, "text": "B."}\n'
     )
-    given = [{'source': shown.source, 'annotations': str(file)}]
+    given = [{'source': training_recording.source, 'annotations': str(file)}]
     config = configuration(tmp_path / 'mine.yaml', start=str(start), recordings=given)
     status, _, err = vljepa('train', config)
-    assert status == 2 and f'{file}:2: 99 s' in err and '12 s' in err
+    assert status == 2 and f'{file}:2: ' in err and '99 s' in err and '12 s' in err
 
 
-def documented() -> list[str]:
+def documented_commands() -> list[str]:
     """Return the documented commands without line breaks."""
     text = (ROOT / 'docs' / 'guide' / 'fine_tuning.md').read_text()
     blocks = re.findall(r'```bash\n(.*?)```', text, re.DOTALL)
@@ -204,11 +218,11 @@ def documented() -> list[str]:
     return [line.partition(' > ')[0].partition('  #')[0] for line in joined.splitlines()]
 
 
-def test_the_documented_commands_are_commands() -> None:
-    commands = [shlex.split(line) for line in documented() if '.venv/bin/vljepa ' in line]
-    assert {words[1] for words in commands} >= {'annotate', 'train', 'ask'}
-    for words in commands:
-        make_parser().parse_args(words[1:])
+def test_the_documented_commands_can_be_parsed() -> None:
+    commands = [shlex.split(line) for line in documented_commands() if '.venv/bin/vljepa ' in line]
+    assert {arguments[1] for arguments in commands} >= {'annotate', 'train', 'ask'}
+    for arguments in commands:
+        make_parser().parse_args(arguments[1:])
 
 
 def test_the_sample_recipe_fits_the_sample_bag(tmp_path: Path) -> None:
@@ -221,7 +235,7 @@ def test_the_sample_recipe_fits_the_sample_bag(tmp_path: Path) -> None:
         assert (ROOT / recording.source / 'metadata.yaml').is_file()
         rows = [json.loads(x) for x in (ROOT / recording.annotations).read_text().splitlines()]
         assert {(r['start'], r['end']) for r in rows if 'text' in r} <= spans
-    train, held = (
+    train, held_out_texts = (
         {
             json.loads(x)['text']
             for x in (ROOT / r.annotations).read_text().splitlines()
@@ -229,7 +243,7 @@ def test_the_sample_recipe_fits_the_sample_bag(tmp_path: Path) -> None:
         }
         for r in (config.recordings[0], config.validation[0])
     )
-    assert held <= train  # all that is judged by was learned, at other times
+    assert held_out_texts <= train  # the validation texts are trained on, at other times
 
 
 FINE_TUNE = """
@@ -242,10 +256,11 @@ sys.exit(status)
 
 
 def test_fine_tuning_on_recordings_imports_no_simulator(
-    start: Path, shown: Recording, held_out: Recording, tmp_path: Path
+    start: Path, training_recording: Recording, held_out: Recording, tmp_path: Path
 ) -> None:
     given = [
-        {'source': each.source, 'annotations': each.annotations} for each in (shown, held_out)
+        {'source': each.source, 'annotations': each.annotations}
+        for each in (training_recording, held_out)
     ]
     config = configuration(
         tmp_path / 'mine.yaml',

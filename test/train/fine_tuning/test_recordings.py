@@ -38,7 +38,7 @@ def importer(start: Path) -> Importer:
         (said(0, 1, ''), ['text', 'empty']),
     ],
 )
-def test_the_line_that_cannot_be_used_is_named(
+def test_an_unusable_line_is_named(
     importer: Importer, tmp_path: Path, line: dict[str, Any], parts: list[str]
 ) -> None:
     source = video(tmp_path / 'a.avi')
@@ -50,7 +50,9 @@ def test_the_line_that_cannot_be_used_is_named(
     )
 
 
-def test_recordings_of_one_name_are_kept_apart(importer: Importer, tmp_path: Path) -> None:
+def test_recordings_with_the_same_name_are_kept_separate(
+    importer: Importer, tmp_path: Path
+) -> None:
     given = []
     for place in ('a', 'b'):
         (tmp_path / place).mkdir()
@@ -62,14 +64,16 @@ def test_recordings_of_one_name_are_kept_apart(importer: Importer, tmp_path: Pat
         assert {s.frames().shape for s in streams} == {(20, 32, 32, 3)}
 
 
-def test_two_files_may_speak_of_one_recording(importer: Importer, tmp_path: Path) -> None:
+def test_a_recording_may_have_two_annotation_files(importer: Importer, tmp_path: Path) -> None:
     source = str(video(tmp_path / 'run.avi'))
     files = [str(lines(tmp_path / f'{i}.jsonl', said(i, i + 1, f'{i}'))) for i in (0, 1)]
     streams = importer.read([Recording(source, file) for file in files], tmp_path / 'out')
     assert [[a.text for a in s.annotations] for s in streams] == [['0', ''], ['', '1']]
 
 
-def test_files_are_all_read_before_the_pictures_of_any(importer: Importer, tmp_path: Path) -> None:
+def test_all_annotation_files_are_read_before_any_images(
+    importer: Importer, tmp_path: Path
+) -> None:
     lines(tmp_path / 'bad.jsonl', said(0, 1), '{')
     missing = Recording(str(tmp_path / 'gone.avi'), str(lines(tmp_path / 'x.jsonl', said(0, 1))))
     bad = Recording('anything', str(tmp_path / 'bad.jsonl'))

@@ -13,7 +13,7 @@ from vljepa_ros.model.language.generation import Hypothesis
 from vljepa_ros.train.fine_tuning.rehearsal import known_prompts, known_sentences
 
 
-class Speaker:
+class FakeDecoder:
     """Decodes to the nearest text, but 'c' to 'a'; 'd' is unreadable."""
 
     facts = SimpleNamespace(embedding_dim=4)
@@ -33,24 +33,24 @@ class Speaker:
         return [[Hypothesis(self.texts[int(i)], 0.0, 0.0, 0.0)] for i in vectors.argmax(axis=1)]
 
 
-def test_only_sentences_that_it_says_again_are_kept() -> None:
-    found = known_sentences(Speaker(), 0, 64)  # type: ignore[arg-type]
+def test_only_sentences_that_decode_to_themselves_are_kept() -> None:
+    found = known_sentences(FakeDecoder(), 0, 64)  # type: ignore[arg-type]
     assert sorted(found) == ['a', 'b']
 
 
-def test_a_model_that_says_nothing_knows_nothing() -> None:
-    silent = Speaker()
-    silent.hypotheses = lambda vectors, cosines: [[] for _ in vectors]  # type: ignore[method-assign]
-    assert known_sentences(silent, 0, 8) == []  # type: ignore[arg-type]
+def test_a_model_without_hypotheses_has_no_known_sentences() -> None:
+    without_hypotheses = FakeDecoder()
+    without_hypotheses.hypotheses = lambda vectors, cosines: [[] for _ in vectors]  # type: ignore[method-assign]
+    assert known_sentences(without_hypotheses, 0, 8) == []  # type: ignore[arg-type]
 
 
-def test_the_shipped_model_says_different_sentences_of_its_training(shipped: Any) -> None:
+def test_the_shipped_model_has_distinct_known_sentences(shipped: Any) -> None:
     found = known_sentences(shipped.language, 0, 24)
     assert len(found) == len(set(found)) >= 3
     assert all(text == text.strip().lower() for text in found)
 
 
-def test_a_question_that_people_ask_themselves_is_theirs() -> None:
+def test_annotated_prompts_are_excluded_from_rehearsal() -> None:
     assert 'Is the light on?' in known_prompts([])
     assert 'Is the light on?' not in known_prompts(['is the light ON?'])
     assert not any('{' in prompt for prompt in known_prompts([]))

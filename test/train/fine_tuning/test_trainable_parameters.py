@@ -27,9 +27,9 @@ def config(tune: str) -> FineTuningConfig:
 
 @pytest.fixture
 def net(start: Path) -> VLJEPA:
-    made = VLJEPA(registry.read_config(start))
-    registry.load_weights(made, start / registry.WEIGHTS, VISION + LANGUAGE)
-    return made.eval()
+    loaded = VLJEPA(registry.read_config(start))
+    registry.load_weights(loaded, start / registry.WEIGHTS, VISION + LANGUAGE)
+    return loaded.eval()
 
 
 def answers(net: VLJEPA) -> Tensor:
@@ -51,24 +51,24 @@ def test_heads_are_the_predictors_last_layers(net: VLJEPA) -> None:
     assert trained(net) == HEADS and len(parameters) == len(HEADS)
 
 
-def test_all_is_all_of_the_vision_and_nothing_of_the_language(net: VLJEPA) -> None:
+def test_all_selects_all_of_the_vision_side_and_none_of_the_text_side(net: VLJEPA) -> None:
     select_parameters(net, config('all'))
     vision = {n for n, _ in net.named_parameters() if n.startswith(('x_encoder', 'predictor'))}
     assert trained(net) == vision
 
 
-def test_lora_adds_two_thin_matrices_to_every_linear_layer_of_the_blocks(net: VLJEPA) -> None:
+def test_lora_adds_two_low_rank_matrices_to_each_linear_layer(net: VLJEPA) -> None:
     pytest.importorskip('peft')
     before = {name for name, _ in net.named_parameters()}
     select_parameters(net, config('lora'))
     layers = {n.rpartition('.lora_')[0] for n in trained(net) if '.lora_' in n}
-    wanted = {
+    expected = {
         f'{part}.blocks.{block}.{layer}'
         for part in VISION
         for block in (0, 1)
         for layer in ('qkv', 'project', 'mlp.0', 'mlp.2')
     }
-    assert layers == wanted
+    assert layers == expected
     assert trained(net) - HEADS == {n for n in trained(net) if '.lora_' in n}
     shapes = {
         tuple(p.shape) for n, p in net.named_parameters() if 'x_encoder.blocks.0.qkv.lora' in n
@@ -77,19 +77,21 @@ def test_lora_adds_two_thin_matrices_to_every_linear_layer_of_the_blocks(net: VL
     assert before >= HEADS
 
 
-def test_merged_adapters_compute_the_same_from_plain_weights(net: VLJEPA, tmp_path: Path) -> None:
+def test_merged_adapters_give_the_same_answers_from_plain_weights(
+    net: VLJEPA, tmp_path: Path
+) -> None:
     """Merging is exact to 1e-5 in float32; in float16, cosines are at least 0.99999."""
     pytest.importorskip('peft')
     names, start = set(net.state_dict()), answers(net)
     select_parameters(net, config('lora'))
-    assert torch.equal(answers(net), start)  # B is zero: nothing is learned yet
+    assert torch.equal(answers(net), start)  # B is zero before training
     torch.manual_seed(2)
     with torch.no_grad():
         for name, p in net.named_parameters():
             if 'lora_B' in name:
                 p.normal_(std=0.05)
     tuned = answers(net)
-    assert (tuned * start).sum(dim=-1).mean() < 0.99  # they do something
+    assert (tuned * start).sum(dim=-1).mean() < 0.99  # the adapters change the answers
     plain = merged(net)
     assert set(plain.state_dict()) == names
     assert torch.allclose(answers(plain), tuned, atol=1e-5)
@@ -110,11 +112,11 @@ def test_lora_equals_its_formula(net: VLJEPA) -> None:
     with torch.no_grad():
         layer.lora_B['default'].weight.normal_()
     a, b = layer.lora_A['default'].weight, layer.lora_B['default'].weight
-    wanted = before + 8.0 / 4 * b @ a
-    assert torch.allclose(merged(net).state_dict()[name], wanted, atol=1e-5)
+    expected = before + 8.0 / 4 * b @ a
+    assert torch.allclose(merged(net).state_dict()[name], expected, atol=1e-5)
 
 
-def test_without_peft_one_line_says_how_to_get_it(
+def test_a_missing_peft_error_names_the_install_command(
     net: VLJEPA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, 'peft', None)

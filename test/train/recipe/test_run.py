@@ -46,54 +46,54 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stage(folder: Path, which: StageConfig = STAGES[0]) -> RecipeStage:
     config = tiny.config()
-    asking = Tokens(folder, config.predictor.tokenizer, 16)
-    reading = Tokens(folder, config.y_encoder.tokenizer, 24)
-    return RecipeStage(tiny.net(), asking, reading, RECIPE, which)
+    prompt_tokens = Tokens(folder, config.predictor.tokenizer, 16)
+    text_tokens = Tokens(folder, config.y_encoder.tokenizer, 24)
+    return RecipeStage(tiny.net(), prompt_tokens, text_tokens, RECIPE, which)
 
 
 def pairs(texts: list[str], frames: int = 1, seed: int = 0) -> list[ClipTextPair]:
     rng = np.random.default_rng(seed)
-    shown = rng.integers(0, 256, (len(texts), frames, 32, 32, 3), dtype=np.uint8)
-    return [ClipTextPair(clip, '', text) for clip, text in zip(shown, texts, strict=True)]
+    clips = rng.integers(0, 256, (len(texts), frames, 32, 32, 3), dtype=np.uint8)
+    return [ClipTextPair(clip, '', text) for clip, text in zip(clips, texts, strict=True)]
 
 
 def vectors(net: Any, batch: list[ClipTextPair]) -> tuple[np.ndarray, np.ndarray]:
     """Return predictions and texts of pairs in order."""
-    known = [*tiny.MARKS, *tiny.WORDS]
-    seen, said = [], []
+    vocabulary = [*tiny.MARKS, *tiny.WORDS]
+    predicted, encoded = [], []
     for pair in batch:
         visual = net.x_encoder(torch.from_numpy(pair.frames)[None])
-        seen.append(net.predictor(visual, torch.tensor([[1]]), torch.ones(1, 1).bool())[0])
-        ids = torch.tensor([[1, *(known.index(word) for word in pair.text.split()), 2]])
-        said.append(net.y_encoder(ids, torch.ones_like(ids).bool())[0])
-    return torch.stack(seen).double().numpy(), torch.stack(said).double().numpy()
+        predicted.append(net.predictor(visual, torch.tensor([[1]]), torch.ones(1, 1).bool())[0])
+        ids = torch.tensor([[1, *(vocabulary.index(word) for word in pair.text.split()), 2]])
+        encoded.append(net.y_encoder(ids, torch.ones_like(ids).bool())[0])
+    return torch.stack(predicted).double().numpy(), torch.stack(encoded).double().numpy()
 
 
 def test_the_loss_is_infonce_in_both_directions(folder: Path) -> None:
     batch = pairs(['a', 'the cup', 'red', 'who knows'])
-    seen, said = vectors(tiny.net(), batch)
-    logits = seen @ said.T / 0.07
-    forth = [-math.log(np.exp(row - row[i]).sum() ** -1) for i, row in enumerate(logits)]
-    back = [-math.log(np.exp(row - row[i]).sum() ** -1) for i, row in enumerate(logits.T)]
-    expected = (np.mean(forth) + np.mean(back)) / 2
+    predicted, encoded = vectors(tiny.net(), batch)
+    logits = predicted @ encoded.T / 0.07
+    to_texts = [-math.log(np.exp(row - row[i]).sum() ** -1) for i, row in enumerate(logits)]
+    to_clips = [-math.log(np.exp(row - row[i]).sum() ** -1) for i, row in enumerate(logits.T)]
+    expected = (np.mean(to_texts) + np.mean(to_clips)) / 2
     assert float(stage(folder).loss(batch).detach()) == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_same_text_is_no_negative(folder: Path) -> None:
-    """Two clips have the same text: each must find it among two different texts."""
+def test_equal_texts_are_not_negatives(folder: Path) -> None:
+    """Two clips have the same text, so each is compared with two different texts."""
     batch = pairs(['a', 'a', 'red'])
-    seen, said = vectors(tiny.net(), batch)
-    logits = seen @ said[[0, 2]].T / 0.07
-    forth = [math.log(np.exp(row - row[i]).sum()) for row, i in zip(logits, (0, 0, 1))]
-    back = [
+    predicted, encoded = vectors(tiny.net(), batch)
+    logits = predicted @ encoded[[0, 2]].T / 0.07
+    to_texts = [math.log(np.exp(row - row[i]).sum()) for row, i in zip(logits, (0, 0, 1))]
+    to_clips = [
         np.mean([math.log(np.exp(column - column[i]).sum()) for i in rows])
         for column, rows in zip(logits.T, ([0, 1], [2]))
     ]
-    expected = (np.mean(forth) + np.mean(back)) / 2
+    expected = (np.mean(to_texts) + np.mean(to_clips)) / 2
     assert float(stage(folder).loss(batch).detach()) == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_step_moves_the_y_encoder_at_a_twentieth_of_the_rate(folder: Path) -> None:
+def test_the_y_encoder_has_a_twentieth_of_the_learning_rate(folder: Path) -> None:
     """Adam's first step changes every weight by the learning rate, whatever the gradient."""
     state = stage(folder)
     before = {key: value.clone() for key, value in state.net.state_dict().items()}
@@ -106,7 +106,7 @@ def test_a_step_moves_the_y_encoder_at_a_twentieth_of_the_rate(folder: Path) -> 
     assert not any(value for key, value in moved.items() if key.startswith('x_encoder'))
 
 
-def test_steps_on_the_same_pairs_bring_them_together(folder: Path) -> None:
+def test_steps_on_the_same_pairs_reduce_the_loss(folder: Path) -> None:
     batch = pairs(['a', 'the cup', 'red', 'who knows'], frames=4)
     state = stage(folder, dataclasses.replace(STAGES[0], learning_rate=3e-3))
     losses = [state.step(batch) for _ in range(15)]
@@ -117,7 +117,7 @@ def test_steps_on_the_same_pairs_bring_them_together(folder: Path) -> None:
     ('schedule', 'expected'),
     [('constant', [0.5, 1.0, 1.0, 1.0]), ('cosine', [0.5, 1.0, 1.0, 0.51])],
 )
-def test_the_rate_warms_up_and_stays_or_falls(
+def test_the_learning_rate_warms_up_and_follows_its_schedule(
     folder: Path, schedule: str, expected: list[float]
 ) -> None:
     state = stage(folder, StageConfig('x', 4, 2, 1, 0.0, 1e-9, 2, schedule))
@@ -134,14 +134,14 @@ def stream(folder: Path, seed: int = 0) -> Path:
     """Return ten frames at 4 frames/s: one second of red, then blue, with one question."""
     frames = np.zeros((10, 32, 32, 3), np.uint8)
     frames[:4, ..., 0], frames[4:, ..., 2] = 255, 255
-    said = [(0.0, 1.0, 'the cup is red'), (1.0, 2.5, 'the cup is blue')]
+    spans = [(0.0, 1.0, 'the cup is red'), (1.0, 2.5, 'the cup is blue')]
     data = StreamData(
         f's{seed}',
         frames,
         np.arange(10, dtype=np.int64) * 250_000_000 + 7,
         tuple(
             Annotation(start, end, f'say:{text}', 'told', '', '', '', text=text)
-            for start, end, text in said
+            for start, end, text in spans
         ),
         {'rate_hz': 4.0},
         questions=(AnnotatedQuestion(2.3, 2.301, 'who knows', 'the robot'),),
@@ -149,15 +149,15 @@ def stream(folder: Path, seed: int = 0) -> Path:
     return write_stream(folder, data)
 
 
-def test_a_clip_ends_while_its_text_holds(tmp_path: Path) -> None:
+def test_a_clip_ends_within_the_span_of_its_text(tmp_path: Path) -> None:
     sampler = PairSampler([read_stream(stream(tmp_path))], seed=0)
     for pair in sampler.draw(40, 3, 0.0):
         red = bool(pair.frames[-1, 0, 0, 0])
         assert pair.text == f'the cup is {"red" if red else "blue"}' and pair.prompt == ''
         assert pair.frames.shape == (3, 32, 32, 3)
-    asked = sampler.draw(40, 3, 0.5)
-    share = [pair.prompt for pair in asked].count('who knows') / 40
-    assert 0.2 < share < 0.8 and {p.text for p in asked if p.prompt} == {'the robot'}
+    drawn = sampler.draw(40, 3, 0.5)
+    share = [pair.prompt for pair in drawn].count('who knows') / 40
+    assert 0.2 < share < 0.8 and {p.text for p in drawn if p.prompt} == {'the robot'}
 
 
 def read_recipe(path: Path) -> RecipeConfig:
@@ -179,7 +179,9 @@ def recipe(tmp_path: Path, folder: Path, **changed: Any) -> Path:
     return tmp_path / 'train.yaml'
 
 
-def test_a_run_makes_a_model_and_goes_on_where_it_stopped(tmp_path: Path, folder: Path) -> None:
+def test_a_run_writes_a_model_and_resumes_after_finished_stages(
+    tmp_path: Path, folder: Path
+) -> None:
     stream(tmp_path / 'data' / 'train')
     config = read_recipe(recipe(tmp_path, folder))
     out = train(config)
@@ -203,9 +205,7 @@ ADAPTED = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down
 
 
 @pytest.mark.parametrize('tune', ['heads', 'lora'])
-def test_a_part_is_tuned_and_the_rest_stays_to_the_bit(
-    tmp_path: Path, folder: Path, tune: str
-) -> None:
+def test_only_the_selected_parameters_change(tmp_path: Path, folder: Path, tune: str) -> None:
     if tune == 'lora':
         pytest.importorskip('peft')
     stream(tmp_path / 'data' / 'train')
@@ -216,17 +216,17 @@ def test_a_part_is_tuned_and_the_rest_stays_to_the_bit(
     adapted = {
         k for k in before if k.startswith('predictor.layers') and k.split('.')[-2] in ADAPTED
     }
-    wanted = HEADS & before.keys() | (adapted if tune == 'lora' else set())
-    assert changed == wanted and len(adapted) == 2 * len(ADAPTED)
+    expected = HEADS & before.keys() | (adapted if tune == 'lora' else set())
+    assert changed == expected and len(adapted) == 2 * len(ADAPTED)
     assert registry.load(str(tmp_path / 'out'), device='cpu').vision is not None
 
 
-def test_captions_answer_the_prompt_that_the_stack_asks(tmp_path: Path) -> None:
+def test_captions_have_the_configured_prompt(tmp_path: Path) -> None:
     sampler = PairSampler([read_stream(stream(tmp_path))], seed=0, prompt='the cup')
     assert {pair.prompt for pair in sampler.draw(20, 3, 0.0)} == {'the cup'}
 
 
-def test_the_shipped_tuning_is_of_its_model() -> None:
+def test_the_shipped_fine_tuning_configuration_fits_its_model() -> None:
     folder = registry.find('open_vljepa')
     config, found = registry.read_config(folder), read_recipe(folder / 'tune.yaml')
     assert found.model == config.name and found.tune == 'lora'
@@ -234,27 +234,25 @@ def test_the_shipped_tuning_is_of_its_model() -> None:
 
 
 @pytest.mark.parametrize('name', ['2024', 'on', r'a\1'])
-def test_the_result_is_called_as_its_folder(tmp_path: Path, folder: Path, name: str) -> None:
+def test_the_result_is_named_after_its_folder(tmp_path: Path, folder: Path, name: str) -> None:
     stream(tmp_path / 'data' / 'train')
     out = train(read_recipe(recipe(tmp_path, folder, out=str(tmp_path / name))))
     assert registry.read_config(out).name == name
 
 
-def test_words_that_the_start_was_taught_are_not_those_of_the_result(
-    tmp_path: Path, folder: Path
-) -> None:
+def test_the_text_decoder_of_the_start_model_is_not_copied(tmp_path: Path, folder: Path) -> None:
     """A text decoder is valid only for the vectors of its model."""
-    taught = Path(shutil.copytree(folder, tmp_path / 'taught'))
+    with_decoder = Path(shutil.copytree(folder, tmp_path / 'with_decoder'))
     for name in ('y_decoder.yaml', 'y_decoder.safetensors'):
-        (taught / name).write_text('of another model')
+        (with_decoder / name).write_text('of another model')
     stream(tmp_path / 'data' / 'train')
-    out = train(read_recipe(recipe(tmp_path, taught)))
+    out = train(read_recipe(recipe(tmp_path, with_decoder)))
     assert not list(out.glob('y_decoder.*'))
     assert registry.load(str(out), device='cpu').language is not None
 
 
 @pytest.mark.parametrize(
-    ('changed', 'words'),
+    ('changed', 'part'),
     [
         ({'stages': []}, 'stages'),
         ({'stages': [{'name': 'a', 'steps': 0, 'batch': 2, 'frames': 1}]}, r'steps \(0\)'),
@@ -265,10 +263,10 @@ def test_words_that_the_start_was_taught_are_not_those_of_the_result(
         ({'lora': {'rank': 0}}, r'lora.rank \(0\)'),
     ],
 )
-def test_a_wrong_recipe_is_named(
-    tmp_path: Path, folder: Path, changed: dict[str, Any], words: str
+def test_an_invalid_recipe_is_named(
+    tmp_path: Path, folder: Path, changed: dict[str, Any], part: str
 ) -> None:
-    with pytest.raises(InputError, match=words) as caught:
+    with pytest.raises(InputError, match=part) as caught:
         read_recipe(recipe(tmp_path, folder, **changed))
     assert 'train.yaml' in str(caught.value)
 
@@ -283,9 +281,9 @@ def test_the_command_trains_a_recipe(
     assert main(['train', str(path)]) == 0
     assert str(tmp_path / 'out') in capsys.readouterr().out
     assert main(['train', str(path), '--processes', '2']) == 2
-    for wrong, words in (('small', 'streaming'), (str(folder), '')):
-        assert main(['train', str(recipe(tmp_path, folder, model=wrong))]) == (2 if words else 0)
-        assert words in capsys.readouterr().err
+    for wrong, part in (('small', 'streaming'), (str(folder), '')):
+        assert main(['train', str(recipe(tmp_path, folder, model=wrong))]) == (2 if part else 0)
+        assert part in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('name', ['vljepa_paper', 'vljepa_open'])

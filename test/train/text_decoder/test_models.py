@@ -15,6 +15,7 @@ import torch
 import yaml
 from helpers import tiny_bidirectional as tiny
 from helpers import tiny_dual_encoder
+from safetensors.torch import load_file, save_file
 
 from vljepa_ros.cli import main
 from vljepa_ros.core.errors import InputError, ModelError
@@ -33,7 +34,7 @@ SMALL = {'width': 32, 'layers': 1, 'heads': 2, 'max_tokens': 8, 'beams': 2}
 
 def write(folder: Path, **changed: Any) -> Path:
     """Write the configuration of a short training and its sentences."""
-    (folder / 'texts.txt').write_text('# what can be said\n' + '\n'.join([*TEXTS, *TEXTS]) + '\n')
+    (folder / 'texts.txt').write_text('# a comment\n' + '\n'.join([*TEXTS, *TEXTS]) + '\n')
     values = {
         'kind': 'text_decoder',
         'model': str(folder / 'm'),
@@ -56,7 +57,7 @@ def language(folder: Path) -> Language:
 
 
 @pytest.fixture(scope='module')
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a model with a trained text decoder, and the configuration."""
     folder = tmp_path_factory.mktemp('words')
     tiny.save(folder / 'm')
@@ -64,32 +65,34 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / 'm'
 
 
-def test_the_model_says_sentences_that_its_bank_does_not_hold(taught: Path) -> None:
-    spoken = language(taught)
-    said = spoken.decode(spoken.encode(TEXTS))
-    right = [d.text == text for d, text in zip(said, TEXTS, strict=True)]
+def test_the_decoder_generates_sentences_outside_the_bank(trained_folder: Path) -> None:
+    text_side = language(trained_folder)
+    decoded = text_side.decode(text_side.encode(TEXTS))
+    right = [d.text == text for d, text in zip(decoded, TEXTS, strict=True)]
     assert sum(right) >= len(TEXTS) - 1
-    assert not any(d.nearest for d, ok in zip(said, right, strict=True) if ok)
-    assert said[0].text not in [*tiny.SENTENCES] or said[1].text not in [*tiny.SENTENCES]
-    assert spoken.decode(spoken.encode(TEXTS[:1]), asked=True)[0].text == TEXTS[0]
-    assert spoken.decode(spoken.encode([])) == []
-    bare = registry.load(str(taught), 'cpu', parts=('bank',)).language
-    assert bare is not None and bare.decode(bare.encode(TEXTS[:1]))[0].nearest
+    assert not any(d.nearest for d, ok in zip(decoded, right, strict=True) if ok)
+    assert decoded[0].text not in [*tiny.SENTENCES] or decoded[1].text not in [*tiny.SENTENCES]
+    assert text_side.decode(text_side.encode(TEXTS[:1]), asked=True)[0].text == TEXTS[0]
+    assert text_side.decode(text_side.encode([])) == []
+    bank_only = registry.load(str(trained_folder), 'cpu', parts=('bank',)).language
+    assert bank_only is not None and bank_only.decode(bank_only.encode(TEXTS[:1]))[0].nearest
 
 
-def test_where_its_words_are_far_the_bank_speaks_and_says_so(taught: Path, tmp_path: Path) -> None:
-    folder = copied(taught, tmp_path)
+def test_sentence_bank_answers_if_decoder_is_uncertain(
+    trained_folder: Path, tmp_path: Path
+) -> None:
+    folder = copied(trained_folder, tmp_path)
     config = yaml.safe_load((folder / text_decoder.CONFIG).read_text())
     (folder / text_decoder.CONFIG).write_text(yaml.safe_dump(config | {'bank_below': 1.01}))
-    spoken = language(folder)
-    found = spoken.decode(spoken.encode(['the drawer is open']))[0]
+    text_side = language(folder)
+    found = text_side.decode(text_side.encode(['the drawer is open']))[0]
     assert (found.text, found.nearest) == ('the drawer is open', True)
 
 
-def test_words_of_another_model_are_refused_until_they_are_learned_anew(
-    taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_decoder_of_another_model_is_rejected_until_it_is_retrained(
+    trained_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = copied(taught, tmp_path)
+    folder = copied(trained_folder, tmp_path)
     values = yaml.safe_load((folder / 'model.yaml').read_text())
     (folder / 'model.yaml').write_text(yaml.safe_dump(values | {'name': 'renamed'}))
     with pytest.raises(ModelError, match=r"'tiny_.*'renamed-"):
@@ -102,11 +105,11 @@ def test_words_of_another_model_are_refused_until_they_are_learned_anew(
     language(folder)
 
 
-def test_what_cannot_be_done_is_one_line(
+def test_invalid_configurations_give_a_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny.save(tmp_path / 'm')
-    for changed, words in (
+    for changed, token in (
         ({'sentences': []}, 'sentences'),
         ({'sentences': [str(tmp_path / 'none.txt')]}, 'none.txt'),
         ({'noise': 'loud'}, "'loud'"),
@@ -120,11 +123,11 @@ def test_what_cannot_be_done_is_one_line(
     ):
         assert main.main(['train', str(write(tmp_path, **changed))]) == 2
         err = capsys.readouterr().err.strip()
-        assert words in err.splitlines()[-1] and 'Traceback' not in err, err
+        assert token in err.splitlines()[-1] and 'Traceback' not in err, err
     assert not text_decoder.exists(tmp_path / 'm')
 
 
-def test_sentences_that_cannot_be_said_again_are_left_out(
+def test_sentences_that_cannot_be_decoded_are_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tiny.save(tmp_path / 'm')
@@ -135,51 +138,54 @@ def test_sentences_that_cannot_be_said_again_are_left_out(
     assert '2 of 11' in caplog.text
 
 
-def test_a_disk_that_takes_no_more_leaves_the_older_decoder(
-    taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_keeps_the_previous_decoder(
+    trained_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = copied(taught, tmp_path)
+    folder = copied(trained_folder, tmp_path)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def full(self: Path, data: bytes) -> int:
+    def raise_disk_full(self: Path, data: bytes) -> int:
         raise OSError(errno.ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr(Path, 'write_bytes', full)
+    monkeypatch.setattr(Path, 'write_bytes', raise_disk_full)
     assert main.main(['train', str(write(tmp_path, steps=1))]) != 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_the_bank_is_asked_where_texts_lie(taught: Path, tmp_path: Path) -> None:
+def test_the_bank_is_searched_with_recentered_vectors(
+    trained_folder: Path, tmp_path: Path
+) -> None:
     """The sentence nearest to the raw vector, without re-centering, would be random."""
-    folder = copied(taught, tmp_path)
+    folder = copied(trained_folder, tmp_path)
     config = yaml.safe_load((folder / text_decoder.CONFIG).read_text())
     (folder / text_decoder.CONFIG).write_text(yaml.safe_dump(config | {'bank_below': 1.01}))
-    spoken = language(folder)
-    gap = torch.zeros(2, tiny.DIM)
-    gap[0] = torch.from_numpy(spoken.encode(['the robot moves'])[0]) * 5
-    spoken._decoder.bridge.gap.copy_(gap)  # type: ignore[attr-defined]
-    texts = spoken.encode(tiny.SENTENCES)
-    vectors = texts + gap[0].numpy()
-    assert [d.text for d in spoken.decode(vectors)] == [*tiny.SENTENCES]
-    asked = [d.text for d in spoken.decode(vectors, asked=True)]  # with another modality gap
-    assert asked == ['the robot moves'] * len(tiny.SENTENCES)
+    weights = load_file(folder / text_decoder.WEIGHTS)
+    gap = torch.from_numpy(language(folder).encode(['the robot moves'])[0]) * 5
+    weights['bridge.gap'][0], weights['bridge.gap'][1] = gap, 0.0
+    save_file(weights, folder / text_decoder.WEIGHTS)
+    text_side = language(folder)
+    texts = text_side.encode(tiny.SENTENCES)
+    vectors = texts + gap.numpy()
+    assert [d.text for d in text_side.decode(vectors)] == [*tiny.SENTENCES]
+    answers = [d.text for d in text_side.decode(vectors, asked=True)]  # with another modality gap
+    assert answers == ['the robot moves'] * len(tiny.SENTENCES)
 
 
-def test_a_dual_encoder_gets_words_for_what_it_sees_and_answers_no_question(
+def test_a_dual_encoder_decodes_captions_and_rejects_questions(
     tmp_path: Path,
 ) -> None:
     tiny_dual_encoder.save(tmp_path / 'm')
     assert main.main(['train', str(write(tmp_path, y_decoder=SMALL | {'max_tokens': 12}))]) == 0
-    spoken = registry.load(str(tmp_path / 'm'), 'cpu', 'bfloat16', parts=('language',)).language
-    assert spoken is not None
-    said = spoken.decode(spoken.encode(TEXTS[:3]))
-    assert all(d.text for d in said) and not all(d.nearest for d in said)
+    text_side = registry.load(str(tmp_path / 'm'), 'cpu', 'bfloat16', parts=('language',)).language
+    assert text_side is not None
+    decoded = text_side.decode(text_side.encode(TEXTS[:3]))
+    assert all(d.text for d in decoded) and not all(d.nearest for d in decoded)
     with pytest.raises(InputError, match='question'):
-        spoken.decode(spoken.encode(TEXTS[:1]), asked=True)
+        text_side.decode(text_side.encode(TEXTS[:1]), asked=True)
 
 
-def test_a_damaged_decoder_is_named(taught: Path, tmp_path: Path) -> None:
-    folder = copied(taught, tmp_path)
+def test_a_damaged_decoder_is_named(trained_folder: Path, tmp_path: Path) -> None:
+    folder = copied(trained_folder, tmp_path)
     (folder / text_decoder.WEIGHTS).write_bytes(b'no weights')
     with pytest.raises(ModelError, match=r'y_decoder\.safetensors'):
         language(folder)
@@ -188,7 +194,7 @@ def test_a_damaged_decoder_is_named(taught: Path, tmp_path: Path) -> None:
         language(folder)
 
 
-def test_sentences_are_those_of_all_files_each_once(tmp_path: Path) -> None:
+def test_sentences_of_all_files_are_read_without_duplicates(tmp_path: Path) -> None:
     from vljepa_ros.train.text_decoder.models import read_sentences
 
     (tmp_path / 'a').write_text('one\n\n# no\n two \n')
@@ -201,7 +207,7 @@ def test_sentences_are_those_of_all_files_each_once(tmp_path: Path) -> None:
         read_sentences([tmp_path / 'c'])
 
 
-def test_the_shipped_configuration_is_one() -> None:
+def test_the_shipped_configuration_can_be_read() -> None:
     path = Path(__file__).parents[3] / 'models' / 'open_vljepa' / 'words.yaml'
     found = read_config(path)
     assert isinstance(found, TextDecoderTrainingConfig)
@@ -209,25 +215,25 @@ def test_the_shipped_configuration_is_one() -> None:
 
 
 def copied(model: Path, folder: Path) -> Path:
-    """Return a copy of the model's folder that may be changed."""
+    """Return a copy of the model's folder for changes."""
     import shutil
 
     return Path(shutil.copytree(model, folder / 'm'))
 
 
-def test_the_gap_is_taken_off_at_run_time(taught: Path, tmp_path: Path) -> None:
-    spoken = language(taught)
-    texts = spoken.encode(TEXTS)
+def test_the_modality_gap_is_removed_at_run_time(trained_folder: Path, tmp_path: Path) -> None:
+    text_side = language(trained_folder)
+    texts = text_side.encode(TEXTS)
     gap = np.random.default_rng(0).normal(size=texts.shape[1]).astype(np.float32)
     off = texts + 2 * gap / np.linalg.norm(gap)
     off /= np.linalg.norm(off, axis=1, keepdims=True)
     path = tmp_path / 'e.npz'
-    model_id = spoken.facts.model_id
+    model_id = text_side.facts.model_id
     np.savez(path, stamp=np.arange(1.0, 10.0), vector=off, model_id=model_id, prompt='')
-    folder = copied(taught, tmp_path)
+    folder = copied(trained_folder, tmp_path)
     config = write(tmp_path, predictions=[{'embeddings': str(path)}])
     assert main.main(['train', str(config)]) == 0
     after = [d.text for d in language(folder).decode(off)]
-    before = [d.text for d in spoken.decode(off)]
+    before = [d.text for d in text_side.decode(off)]
     hits = [sum(a == b for a, b in zip(t, TEXTS, strict=True)) for t in (before, after)]
     assert hits[1] >= len(TEXTS) - 1 and hits[0] <= len(TEXTS) // 2

@@ -30,7 +30,7 @@ WORDS = sorted({word for text in TEXTS for word in text.split()})
 DECODER = YDecoderConfig(width=64, layers=2, heads=4, prefix_tokens=2, max_tokens=8, beams=2)
 
 
-class Bag(TextSpace):
+class BagOfWords(TextSpace):
     """Text side: the vector of a text is the sum of random vectors of its words."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ def space() -> Space:
     def text_of(ids: Sequence[int]) -> str:
         return ' '.join(WORDS[i - 1] for i in ids)
 
-    return Space(Bag(), pieces, text_of)
+    return Space(BagOfWords(), pieces, text_of)
 
 
 def predicted(texts: Sequence[str], seed: int) -> NDArray[np.float32]:
@@ -70,10 +70,10 @@ def predicted(texts: Sequence[str], seed: int) -> NDArray[np.float32]:
     directions = unit(fixed.normal(size=(3, DIM)))
     rng = np.random.default_rng(seed)
     spread = 0.35 * rng.normal(size=(len(texts), 3)) @ directions
-    return unit(Bag().encode(texts) + offset + spread)
+    return unit(BagOfWords().encode(texts) + offset + spread)
 
 
-def known(count: int, with_texts: bool = True) -> KnownPredictions:
+def known_predictions(count: int, with_texts: bool = True) -> KnownPredictions:
     texts = [TEXTS[i % len(TEXTS)] for i in range(count)]
     vectors = predicted(texts, seed=1)
     pairs = tuple(PredictionPair(v, t, False) for v, t in zip(vectors, texts, strict=True))
@@ -92,11 +92,11 @@ def config(**changed: object) -> TextDecoderTrainingConfig:
     return TextDecoderTrainingConfig(**(values | changed))  # type: ignore[arg-type]
 
 
-def learned(about: KnownPredictions, **changed: object) -> TrainedTextDecoder:
-    return TextDecoderTraining(space(), TEXTS, about, config(**changed)).train()
+def train(captions: KnownPredictions, **changed: object) -> TrainedTextDecoder:
+    return TextDecoderTraining(space(), TEXTS, captions, config(**changed)).train()
 
 
-def said(
+def decode(
     found: TrainedTextDecoder, vectors: NDArray[np.float32], asked: bool = False
 ) -> list[str]:
     moved = found.decoder.bridge(torch.from_numpy(vectors), asked).numpy()
@@ -104,86 +104,86 @@ def said(
     return [row[0].text for row in generator.hypotheses(moved, space().language)]
 
 
-def share_right(found: TrainedTextDecoder) -> float:
-    words = said(found, predicted(TEXTS, seed=2))
-    return float(np.mean([a == b for a, b in zip(words, TEXTS, strict=True)]))
+def accuracy(found: TrainedTextDecoder) -> float:
+    texts = decode(found, predicted(TEXTS, seed=2))
+    return float(np.mean([a == b for a, b in zip(texts, TEXTS, strict=True)]))
 
 
-def test_an_offset_with_anisotropic_noise_does_not_change_what_is_said() -> None:
-    found = learned(known(300))
+def test_an_offset_with_anisotropic_noise_does_not_change_the_texts() -> None:
+    found = train(known_predictions(300))
     assert found.noise == 'measured'
     assert found.metrics.again > 0.95
-    assert share_right(found) > 0.95
-    plain = learned(known(300), recentre=False, noise='none')
-    assert share_right(plain) < 0.6  # it is the bridge and the noise that make it so
+    assert accuracy(found) > 0.95
+    plain = train(known_predictions(300), recentre=False, noise='none')
+    assert accuracy(plain) < 0.6  # without re-centering and noise
 
 
-def test_predictions_that_nobody_described_give_the_gap_as_well() -> None:
-    found = learned(known(300, with_texts=False))
+def test_the_modality_gap_is_estimated_from_predictions_without_texts() -> None:
+    found = train(known_predictions(300, with_texts=False))
     assert found.noise == 'even 0.7' and np.isnan(found.metrics.cider)
-    assert share_right(found) > 0.9
+    assert accuracy(found) > 0.9
     gap = found.decoder.bridge.gap.numpy()
-    np.testing.assert_allclose(gap[0], gap[1])  # of questions nothing is known
+    np.testing.assert_allclose(gap[0], gap[1])  # no predictions for questions
 
 
-def test_of_several_lengths_of_noise_the_one_with_the_best_words_is_kept() -> None:
-    few = known(60)
-    found = learned(few, noise_length=(10.0, 0.7), steps=150)
-    assert found.noise == 'even 0.7'  # 10 drowns everything
+def test_the_noise_length_with_the_best_cider_is_chosen() -> None:
+    few = known_predictions(60)
+    found = train(few, noise_length=(10.0, 0.7), steps=150)
+    assert found.noise == 'even 0.7'  # noise of length 10 hides the texts
     assert found.metrics.cider > 5
     with pytest.raises(InputError, match='2'):
-        learned(known(60, with_texts=False), noise_length=(0.5, 0.3))
+        train(known_predictions(60, with_texts=False), noise_length=(0.5, 0.3))
     with pytest.raises(InputError, match='20 annotated'):
-        learned(known(19), noise_length=(0.5, 0.3))
+        train(known_predictions(19), noise_length=(0.5, 0.3))
 
 
-def test_measured_noise_wants_enough_pairs() -> None:
+def test_measured_noise_requires_enough_pairs() -> None:
     with pytest.raises(InputError, match=r'200 pairs .*199'):
-        learned(known(199), noise='measured')
-    assert learned(known(200), steps=1).noise == 'measured'
-    assert learned(known(199), steps=1, noise_length=(0.4,)).noise == 'even 0.4'
+        train(known_predictions(199), noise='measured')
+    assert train(known_predictions(200), steps=1).noise == 'measured'
+    assert train(known_predictions(199), steps=1, noise_length=(0.4,)).noise == 'even 0.4'
 
 
 def test_vectors_are_projected_on_sentences() -> None:
-    found = learned(known(300, with_texts=False), noise='none', anchors=1000)
-    assert found.decoder.bridge.anchors.shape == (len(TEXTS), DIM)  # no more than there are
-    assert share_right(found) > 0.9
+    found = train(known_predictions(300, with_texts=False), noise='none', anchors=1000)
+    assert found.decoder.bridge.anchors.shape == (len(TEXTS), DIM)  # at most one per sentence
+    assert accuracy(found) > 0.9
 
 
-def test_answers_have_a_gap_of_their_own() -> None:
+def test_answers_have_a_separate_modality_gap() -> None:
     texts = ['the red cup is gone', 'the blue box is shut'] * 20
-    about = known(40)
-    other = unit(Bag().encode(texts) - 1.5 * unit(np.ones((1, DIM), np.float32)))
+    captions = known_predictions(40)
+    other = unit(BagOfWords().encode(texts) - 1.5 * unit(np.ones((1, DIM), np.float32)))
     pairs = tuple(PredictionPair(v, t, True) for v, t in zip(other, texts, strict=True))
-    both = replace(about, vectors=(about.vectors[0], other), pairs=about.pairs + pairs)
-    found = learned(both)
-    assert said(found, other[:2], asked=True) == texts[:2]
-    assert said(found, other[:2], asked=False) != texts[:2]
+    both = replace(captions, vectors=(captions.vectors[0], other), pairs=captions.pairs + pairs)
+    found = train(both)
+    assert decode(found, other[:2], asked=True) == texts[:2]
+    assert decode(found, other[:2], asked=False) != texts[:2]
 
 
-def test_so_many_predictions_are_too_far_from_their_words_as_was_asked_for() -> None:
-    few = known(300)
-    found = learned(few, abstain_share=0.3, steps=200)
+def test_the_requested_fraction_of_predictions_is_below_the_threshold() -> None:
+    few = known_predictions(300)
+    found = train(few, abstain_share=0.3, steps=200)
     decoder = found.decoder
     placed = decoder.placed(few.vectors[0], asked=False)
     generator = TextGenerator(decoder.y_decoder, space().text_of)
     rows = generator.hypotheses(decoder.projected(placed), space().language)
     far = [row[0].cosine < decoder.config.bank_below for row in rows]
     assert 0.25 <= np.mean(far) <= 0.35
-    assert learned(few, abstain_share=0.0, steps=1).decoder.config.bank_below == -1.0
+    assert train(few, abstain_share=0.0, steps=1).decoder.config.bank_below == -1.0
 
 
 def test_a_few_pairs_do_not_outweigh_many_predictions() -> None:
-    many = known(300, with_texts=False)
+    many = known_predictions(300, with_texts=False)
     odd = PredictionPair(-many.vectors[0][0], TEXTS[0], False)
-    found = learned(replace(many, pairs=(odd,)), steps=1)
-    plain = learned(many, steps=1)
+    found = train(replace(many, pairs=(odd,)), steps=1)
+    plain = train(many, steps=1)
     np.testing.assert_allclose(found.decoder.bridge.gap, plain.decoder.bridge.gap)
 
 
-def test_predictions_for_questions_alone_give_a_gap_as_well() -> None:
+def test_the_modality_gap_is_estimated_from_answers_alone() -> None:
     vectors = predicted(TEXTS, seed=3)
-    found = learned(KnownPredictions((vectors[:0], vectors)), steps=1)
+    found = train(KnownPredictions((vectors[:0], vectors)), steps=1)
     gap = found.decoder.bridge.gap.numpy()
     assert np.linalg.norm(gap[1]) > 0.3
     np.testing.assert_allclose(gap[0], gap[1])
@@ -192,6 +192,6 @@ def test_predictions_for_questions_alone_give_a_gap_as_well() -> None:
 def test_without_texts_questions_have_the_gap_of_standing_prompts() -> None:
     """Answers such as "yes" are unlike the sentences, so their mean shows no gap."""
     captions, answers = predicted(TEXTS, seed=3), predicted(['red'] * 50, seed=4)
-    both = learned(KnownPredictions((captions, answers)), steps=1).decoder.bridge.gap.numpy()
-    alone = learned(KnownPredictions((captions, answers[:0])), steps=1).decoder.bridge.gap.numpy()
+    both = train(KnownPredictions((captions, answers)), steps=1).decoder.bridge.gap.numpy()
+    alone = train(KnownPredictions((captions, answers[:0])), steps=1).decoder.bridge.gap.numpy()
     np.testing.assert_allclose(both, alone)

@@ -54,7 +54,7 @@ def test_doors_move_one_at_a_time_in_the_light_with_rests_between(seed: int) -> 
         assert all(0.7 <= max(m.before, m.after) <= 1.0 for m in own)
 
 
-def test_the_same_seed_draws_the_same_and_another_draws_another() -> None:
+def test_equal_seeds_give_equal_movements_and_others_do_not() -> None:
     one, same, other = (
         draw_movements(np.ones(600), np.zeros(600), np.random.default_rng(s)) for s in (1, 1, 2)
     )
@@ -65,7 +65,7 @@ def test_no_movement_is_labeled_in_permanent_darkness() -> None:
     assert draw_movements(np.zeros(600), np.zeros(600), np.random.default_rng(0)) == []
 
 
-def test_a_door_starts_and_stops_smoothly_and_stays() -> None:
+def test_a_door_accelerates_and_decelerates_smoothly_and_then_stays() -> None:
     moves = [
         Movement('slide_cabinet', 20, 40, 0.0, 0.8),
         Movement('slide_cabinet', 70, 80, 0.8, 0),
@@ -124,7 +124,7 @@ def test_a_closing_door_is_labeled_closing_and_each_movement_is_counted() -> Non
     ]
 
 
-def test_its_concepts_have_sentences_that_express_them() -> None:
+def test_all_concepts_of_the_kitchen_have_sentences_that_express_them() -> None:
     moves = [Movement(door, 25 * i + 5, 25 * i + 20, 0.0, 1.0) for i, door in enumerate(DOORS)]
     for item in annotate_doors(openings(100, moves), LIT, FREE):
         assert all(is_right(item.meaning, text, color=False) for text in sentences(item.meaning))
@@ -137,7 +137,7 @@ def test_its_concepts_have_sentences_that_express_them() -> None:
     or find_library('OSMesa') is None,
     reason='needs gymnasium_robotics, mujoco and libosmesa6',
 )
-def test_one_second_of_images() -> None:
+def test_images_are_deterministic_and_show_open_doors() -> None:
     from vljepa_ros.data.simulators.kitchen.scene import Kitchen, draw_view
     from vljepa_ros.data.simulators.kitchen.streams import Director
 

@@ -34,7 +34,7 @@ def test_a_point_on_the_optical_axis_is_in_the_middle() -> None:
     np.testing.assert_allclose(places, 0.5, atol=1e-9)
 
 
-def test_right_is_right_and_up_is_up() -> None:
+def test_right_and_up_are_right_and_up_in_the_image() -> None:
     camera = Camera('wide', (0.0, 0.0, 0.0), (0.0, 1.0, 0.0), 0.0, 90.0)
     places, sizes = camera.project(np.array([[1.0, 2.0, 0.0], [0.0, 2.0, 1.0], [0.0, -1.0, 0.0]]))
     np.testing.assert_allclose(places[0], [0.75, 0.5])  # an image 4 m wide at 2 m
@@ -52,7 +52,7 @@ def test_roll_rotates_the_image() -> None:
 
 
 @pytest.mark.parametrize('name', list(STOCK))
-def test_a_stock_camera_sees_the_table_upright(name: str) -> None:
+def test_the_table_is_upright_in_stock_cameras(name: str) -> None:
     camera = stock_camera(name)
     places, sizes = camera.project(np.array([[0.0, 0.65, 0.02], [0.0, 0.65, 0.3]]))
     assert (np.abs(places - 0.5) < 0.35).all() and sizes[0] > 2.0
@@ -83,13 +83,13 @@ def test_wide_cameras_cover_sizes_elevations_and_fields_of_view() -> None:
 
 
 def test_training_excludes_held_out_viewpoints() -> None:
-    everything, training = drawn(400, False), drawn(400, True)
+    evaluation, training = drawn(400, False), drawn(400, True)
     assert not any(camera.held_out for camera in training)
     for low, high in HELD_OUT_AZIMUTH_DEG:
-        wide = [c.azimuth_deg for c in everything if c.view == 'wide']
+        wide = [c.azimuth_deg for c in evaluation if c.view == 'wide']
         assert any(low < azimuth < high for azimuth in wide)
         assert not any(low < c.azimuth_deg < high for c in training if c.view == 'wide')
-    assert {c.view for c in everything} >= {f'stock:{name}' for name in STOCK}
+    assert {c.view for c in evaluation} >= {f'stock:{name}' for name in STOCK}
 
 
 def test_home_cameras_stay_near_their_viewpoint() -> None:

@@ -27,10 +27,10 @@ def red_at(image: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize('aspect', list(ASPECTS))
 @pytest.mark.parametrize('fit', ['crop', 'resize', 'letterbox'])
-def test_objects_are_where_place_maps_them(aspect: str, fit: str) -> None:
-    made = ImageFormat(aspect, fit)
-    [image] = made.apply(rendering()[None])
-    expected = made.place(np.array([[0.755, 0.63]]))[0]
+def test_place_maps_points_to_their_image_positions(aspect: str, fit: str) -> None:
+    image_format = ImageFormat(aspect, fit)
+    [image] = image_format.apply(rendering()[None])
+    expected = image_format.place(np.array([[0.755, 0.63]]))[0]
     np.testing.assert_allclose(red_at(image), expected, atol=0.02)
 
 
@@ -57,18 +57,21 @@ def test_a_low_resolution_loses_detail_and_a_high_one_none() -> None:
 
 @pytest.mark.parametrize('codec', ['jpeg', 'mp4'])
 def test_codecs_change_images_a_little_and_keep_their_colors(codec: str) -> None:
-    made = ImageFormat(codec=codec, quality=80)
-    seen = made.apply(np.stack([rendering()] * 5))
-    assert seen.shape == (5, 96, 96, 3) and seen.dtype == np.uint8
-    off = np.abs(seen.astype(int) - rendering()).mean()
+    image_format = ImageFormat(codec=codec, quality=80)
+    found = image_format.apply(np.stack([rendering()] * 5))
+    assert found.shape == (5, 96, 96, 3) and found.dtype == np.uint8
+    off = np.abs(found.astype(int) - rendering()).mean()
     assert 0 < off < 8
-    np.testing.assert_allclose(red_at(seen[-1]), red_at(rendering()), atol=0.02)
+    np.testing.assert_allclose(red_at(found[-1]), red_at(rendering()), atol=0.02)
 
 
 def test_training_never_has_the_held_out_codec() -> None:
     rng = np.random.default_rng(0)
     training = {draw_format(rng, True).codec for _ in range(100)}
-    everything = [draw_format(rng, False) for _ in range(100)]
+    evaluation = [draw_format(rng, False) for _ in range(100)]
     assert training == {'none', 'jpeg'}
-    assert {made.codec for made in everything} == {'none', 'jpeg', 'mp4'}
-    assert all((made.codec == 'mp4') == (made.held_out == ('codec',)) for made in everything)
+    assert {image_format.codec for image_format in evaluation} == {'none', 'jpeg', 'mp4'}
+    assert all(
+        (image_format.codec == 'mp4') == (image_format.held_out == ('codec',))
+        for image_format in evaluation
+    )

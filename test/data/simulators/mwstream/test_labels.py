@@ -46,31 +46,31 @@ def test_phases_run_in_one_direction(
 def episode(**lengths: int) -> Episode:
     """Return an episode of drawer-open with phases of these lengths (frames), in this order."""
     plan = EpisodePlan('drawer-open', 'red', (1,), 1, 0.0, 0, 0)
-    made = Episode(plan, success=True)
+    recorded = Episode(plan, success=True)
     for phase, length in lengths.items():
         state = {'rest': 'closed', 'done': 'open'}.get(phase, '')
-        made.instants += [Instant(np.zeros(1), 1.0, False, False, 0.0, state)] * length
-        made.phases += [phase] * length
-        made.tasks += ['drawer-open'] * length
-    return made
+        recorded.instants += [Instant(np.zeros(1), 1.0, False, False, 0.0, state)] * length
+        recorded.phases += [phase] * length
+        recorded.tasks += ['drawer-open'] * length
+    return recorded
 
 
-def said(
-    made: Episode,
+def annotated(
+    recorded: Episode,
     prop: Prop | None = None,
     dark: slice = slice(0),
     covered: slice = slice(0),
 ) -> tuple[list[Annotation], list[tuple[str, float, float]]]:
     """Return the annotations, and (concept, start, end) of each."""
-    count = len(made.instants)
+    count = len(recorded.instants)
     light, cover = np.ones(count), np.zeros(count)
     light[dark], cover[covered] = 0.0, 1.0
-    found = annotate(moments_of(made, 0, prop), light, cover)
+    found = annotate(moments_of(recorded, 0, prop), light, cover)
     return found, [(a.meaning, a.start, a.end) for a in found]
 
 
-def test_annotations_tile_with_a_sentence_each() -> None:
-    found, meanings = said(episode(rest=20, reach=30, act=20, done=10))
+def test_annotations_tile_the_stream_and_have_texts() -> None:
+    found, meanings = annotated(episode(rest=20, reach=30, act=20, done=10))
     assert meanings == [
         ('rest', 0.0, 2.0),
         ('reach:drawer:red', 2.0, 5.0),
@@ -83,7 +83,7 @@ def test_annotations_tile_with_a_sentence_each() -> None:
 
 
 def test_darkness_interrupts_a_phase_that_continues_afterwards() -> None:
-    found, meanings = said(episode(rest=10, act=40), dark=slice(20, 30))
+    found, meanings = annotated(episode(rest=10, act=40), dark=slice(20, 30))
     assert meanings == [
         ('rest', 0.0, 1.0),
         ('act:drawer-open:red', 1.0, 2.0),
@@ -95,7 +95,7 @@ def test_darkness_interrupts_a_phase_that_continues_afterwards() -> None:
 
 def test_covered_has_precedence_over_dark_and_dark_over_appearing_objects() -> None:
     prop = Prop(Thing('tin', 'blue', (0.0, 0.5)), 20, 60)
-    found, meanings = said(episode(rest=60), prop, dark=slice(25, 45), covered=slice(40, 50))
+    found, meanings = annotated(episode(rest=60), prop, dark=slice(25, 45), covered=slice(40, 50))
     assert meanings == [
         ('rest', 0.0, 2.0),
         ('appear:tin:blue', 2.0, 2.5),
@@ -109,7 +109,7 @@ def test_covered_has_precedence_over_dark_and_dark_over_appearing_objects() -> N
 
 def test_appearing_and_disappearing_objects_are_labeled_for_one_second() -> None:
     prop = Prop(Thing('egg', 'white', (0.0, 0.5)), 20, 40)
-    found, meanings = said(episode(rest=70), prop)
+    found, meanings = annotated(episode(rest=70), prop)
     assert meanings == [
         ('rest', 0.0, 2.0),
         ('appear:egg:white', 2.0, 3.0),
@@ -121,19 +121,19 @@ def test_appearing_and_disappearing_objects_are_labeled_for_one_second() -> None
 
 
 def test_objects_present_in_the_first_frame_do_not_appear() -> None:
-    _, meanings = said(episode(rest=30), Prop(Thing('egg', 'white', (0.0, 0.5)), 0, 30))
+    _, meanings = annotated(episode(rest=30), Prop(Thing('egg', 'white', (0.0, 0.5)), 0, 30))
     assert meanings == [('rest', 0.0, 3.0)]
 
 
 def test_a_phase_under_eight_tenths_joins_the_next() -> None:
-    _, meanings = said(episode(rest=20, reach=7, act=20))
+    _, meanings = annotated(episode(rest=20, reach=7, act=20))
     assert meanings == [('rest', 0.0, 2.0), ('act:drawer-open:red', 2.0, 4.7)]
-    _, meanings = said(episode(rest=20, reach=8, act=20))
+    _, meanings = annotated(episode(rest=20, reach=8, act=20))
     assert len(meanings) == 3
 
 
 def test_the_short_remainder_of_a_phase_before_darkness_joins_the_previous_one() -> None:
-    _, meanings = said(episode(rest=20, act=25), dark=slice(25, 35))
+    _, meanings = annotated(episode(rest=20, act=25), dark=slice(25, 35))
     assert meanings == [
         ('rest', 0.0, 2.5),
         ('dark', 2.5, 3.5),
@@ -141,13 +141,13 @@ def test_the_short_remainder_of_a_phase_before_darkness_joins_the_previous_one()
     ]
 
 
-def test_an_undone_act_is_the_other_task() -> None:
-    made = episode(act=20, done=10)
+def test_an_undone_act_is_labeled_with_the_inverse_task() -> None:
+    recorded = episode(act=20, done=10)
     for phase in ('act', 'done'):
-        made.instants += [Instant(np.zeros(1), 1.0, False, False, 0.0, '')] * 10
-        made.phases += [phase] * 10
-        made.tasks += ['drawer-close'] * 10
-    _, meanings = said(made)
+        recorded.instants += [Instant(np.zeros(1), 1.0, False, False, 0.0, '')] * 10
+        recorded.phases += [phase] * 10
+        recorded.tasks += ['drawer-close'] * 10
+    _, meanings = annotated(recorded)
     assert [m for m, _, _ in meanings] == [
         'act:drawer-open:red',
         'done:drawer-open:red',

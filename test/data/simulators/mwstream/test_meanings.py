@@ -54,9 +54,9 @@ def test_five_of_fifty_tasks_are_held_out() -> None:
     }
 
 
-def test_the_lists_share_no_sentence() -> None:
-    said = [{t for m in ALL for t in sentences(m, which)} for which in (*LISTS, 'read')]
-    assert len(set().union(*said)) == sum(map(len, said))
+def test_paraphrase_lists_share_no_sentence() -> None:
+    lists = [{t for m in ALL for t in sentences(m, which)} for which in (*LISTS, 'read')]
+    assert len(set().union(*lists)) == sum(map(len, lists))
 
 
 RED = [m for m in ALL if m in BARE or m.endswith(':red')]
@@ -68,8 +68,8 @@ STOP = set(
 )
 
 
-TURNED = [('is', 'is not'), ('has', 'has not'), ('robot', 'mug')]
-TURNED += [
+INVERSIONS = [('is', 'is not'), ('has', 'has not'), ('robot', 'mug')]
+INVERSIONS += [
     pair
     for a, b in (
         ('open', 'closed'),
@@ -101,16 +101,16 @@ def test_every_concept_has_nine_training_and_three_held_out_paraphrases() -> Non
 
 def test_each_held_out_paraphrase_has_a_word_unseen_in_training() -> None:
     for meaning in RED:
-        said = (*sentences(meaning, 'train'), *sentences(meaning, 'read'))
-        known = {word for text in said for word in words(text)}
+        training = (*sentences(meaning, 'train'), *sentences(meaning, 'read'))
+        known = {word for text in training for word in words(text)}
         for text in sentences(meaning, 'heldout'):
             assert set(words(text)) - known - STOP, (meaning, text)
 
 
-def test_a_sentence_belongs_to_one_meaning() -> None:
+def test_a_sentence_belongs_to_one_concept() -> None:
     lists = (*LISTS, 'read')
-    said = [text.lower() for m in RED for which in lists for text in sentences(m, which)]
-    assert len(said) == len(set(said))
+    texts = [text.lower() for m in RED for which in lists for text in sentences(m, which)]
+    assert len(texts) == len(set(texts))
 
 
 def test_sentences_without_color_are_the_same_for_every_color() -> None:
@@ -142,23 +142,25 @@ def test_sentences_without_color_are_the_same_for_every_color() -> None:
         ('covered', 'something blocks the drawer'),
     ],
 )
-def test_one_wrong_slot_is_not_right(meaning: str, text: str) -> None:
+def test_a_sentence_with_one_wrong_slot_does_not_express_the_concept(
+    meaning: str, text: str
+) -> None:
     assert not is_right(meaning, text)
 
 
-def test_of_sentences_with_one_word_turned_round_few_are_right() -> None:
-    turned = [
+def test_few_sentences_with_one_inverted_word_express_the_concept() -> None:
+    inverted = [
         (meaning, text.replace(f' {word} ', f' {other} ', 1))
         for meaning in RED
-        for text in (f'{said} ' for said in sentences(meaning))
-        for word, other in TURNED
+        for text in (f'{sentence} ' for sentence in sentences(meaning))
+        for word, other in INVERSIONS
         if f' {word} ' in text
     ]
-    right = [pair for pair in turned if is_right(*pair)]
-    assert len(turned) > 1000 and len(right) < 0.03 * len(turned), right
+    right = [pair for pair in inverted if is_right(*pair)]
+    assert len(inverted) > 1000 and len(right) < 0.03 * len(inverted), right
 
 
-def test_one_combination_a_task_is_held_out_of_training() -> None:
+def test_one_color_per_task_is_held_out_of_training() -> None:
     seen = set(meanings(TRAIN_TASKS, held_out_colors=False))
     for task in TRAIN_TASKS:
         assert len(training_colors(task)) == len(COLOR_NAMES) - 1
@@ -166,7 +168,7 @@ def test_one_combination_a_task_is_held_out_of_training() -> None:
     assert seen < set(ALL)
 
 
-def test_an_unknown_meaning_is_named() -> None:
+def test_an_unknown_concept_is_named() -> None:
     with pytest.raises(InputError, match='act:fly:red'):
         sentences('act:fly:red')
 
@@ -180,7 +182,9 @@ def annotation(phase: str, **more: Any) -> Annotation:
     return Annotation(0, 5, meaning, phase, 'drawer-open', 'drawer', 'red', **values)
 
 
-def asked(phase: str, which: str = 'train', seeds: int = 40, **more: Any) -> list[Question]:
+def questions_about(
+    phase: str, which: str = 'train', seeds: int = 40, **more: Any
+) -> list[Question]:
     """Return all questions of some draws."""
     item = annotation(phase, **more)
     return [
@@ -204,37 +208,39 @@ TRUTH = {
 
 @pytest.mark.parametrize('which', LISTS)
 @pytest.mark.parametrize('phase', ['rest', 'reach', 'contact', 'act', 'done'])
-def test_yes_and_no_are_true(phase: str, which: str) -> None:
-    found = [q for q in asked(phase, which) if q.kind == 'yes/no' and q.meaning != 'unknown']
+def test_yes_no_answers_are_true(phase: str, which: str) -> None:
+    found = [
+        q for q in questions_about(phase, which) if q.kind == 'yes/no' and q.meaning != 'unknown'
+    ]
     assert len({q.topic for q in found}) >= 5
     for q in found:
         assert q.answer == ('yes' if TRUTH[q.topic](phase, q.prompt) else 'no'), q
         assert q.candidates == ('yes', 'no')
 
 
-def test_questions_with_two_answers_get_both() -> None:
+def test_yes_no_topics_have_both_answers() -> None:
     for topic in ('doing', 'reaching', 'state', 'present'):
         phases = ('rest', 'reach', 'act', 'done')
-        met = {q.answer for phase in phases for q in asked(phase) if q.topic == topic}
-        assert met >= {'yes', 'no'}, topic
+        found = {q.answer for phase in phases for q in questions_about(phase) if q.topic == topic}
+        assert found >= {'yes', 'no'}, topic
 
 
 def test_choices_contain_the_visible_objects() -> None:
-    for q in asked('act'):
+    for q in questions_about('act'):
         if q.kind == 'object':
             assert q.answer == 'the red drawer' and q.answer in q.candidates
         if q.kind == 'thing':
             assert q.answer == 'the blue tin' and q.answer in q.candidates
         if q.kind == 'colour' and q.meaning != 'unknown':
             assert q.answer == ('blue' if ' tin' in q.prompt else 'red')
-    nothing = [q for q in asked('act', thing='') if q.kind == 'thing']
+    nothing = [q for q in questions_about('act', thing='') if q.kind == 'thing']
     assert nothing and {q.answer for q in nothing} == {'nothing else'}
     assert all(q.answer in q.candidates for q in nothing)
 
 
 @pytest.mark.parametrize('phase', ['rest', 'reach', 'act', 'done'])
 def test_questions_about_absent_objects_are_unanswerable(phase: str) -> None:
-    found = [q for q in asked(phase) if q.meaning == 'unknown']
+    found = [q for q in questions_about(phase) if q.meaning == 'unknown']
     assert found and {q.answer for q in found} == {'cannot tell'}
     for q in found:
         assert q.topic in ('state', 'colour') and q.answer not in q.candidates
@@ -242,7 +248,7 @@ def test_questions_about_absent_objects_are_unanswerable(phase: str) -> None:
 
 
 def test_only_light_and_cover_are_answerable_in_the_dark() -> None:
-    for q in asked('dark'):
+    for q in questions_about('dark'):
         if q.topic in ('light', 'dark', 'covered'):
             assert q.answer == ('yes' if q.topic == 'dark' else 'no')
         elif q.kind != 'caption':
@@ -250,7 +256,7 @@ def test_only_light_and_cover_are_answerable_in_the_dark() -> None:
 
 
 def test_the_light_is_unanswerable_behind_a_cover() -> None:
-    found = asked('covered')
+    found = questions_about('covered')
     assert {q.answer for q in found if q.topic == 'covered'} == {'yes'}
     rest = [q for q in found if q.topic != 'covered' and q.kind != 'caption']
     assert {q.meaning for q in rest} == {'unknown'}
@@ -258,15 +264,15 @@ def test_the_light_is_unanswerable_behind_a_cover() -> None:
 
 
 def test_a_full_answer_has_the_same_concept() -> None:
-    for q in asked('act'):
+    for q in questions_about('act'):
         if q.full and q.kind == 'yes/no':
             assert q.full.startswith(q.answer)
-    full = {q.full for q in asked('done') if q.topic == 'state'}
+    full = {q.full for q in questions_about('done') if q.topic == 'state'}
     assert 'yes, the drawer is open' in full
     assert 'no, it is not so that the drawer is closed' in full
 
 
-def test_of_one_task_there_are_fewer_full_answers_than_asked_for() -> None:
+def test_one_task_has_fewer_full_answers_than_requested() -> None:
     found = full_answers(np.random.default_rng(0), 300, ('drawer-open',))
     assert 30 < len(found['yes']) < 300 and len(set(found['yes'])) == len(found['yes'])
     assert not any('door ' in text for texts in found.values() for text in texts)
@@ -274,12 +280,12 @@ def test_of_one_task_there_are_fewer_full_answers_than_asked_for() -> None:
 
 def test_the_first_paraphrase_of_an_answer_is_its_text() -> None:
     for phase in ('act', 'dark'):
-        for q in asked(phase):
+        for q in questions_about(phase):
             if q.kind != 'caption':
                 assert answers(q.meaning)[0] == q.answer
 
 
-def test_prompts_come_in_three_lists_that_share_none() -> None:
+def test_prompt_lists_share_no_prompt() -> None:
     for topic in TOPICS:
         lists = [set(prompts(topic, which)) for which in LISTS]
         assert len(lists[0]) >= 9 and len(lists[1]) >= 3 and len(lists[2]) >= 1
@@ -295,7 +301,7 @@ def test_each_held_out_prompt_has_a_word_unseen_in_training_prompts(
         assert set(words(text)) - known, text
 
 
-def test_a_denied_state_is_the_other_one() -> None:
+def test_a_negated_state_is_the_opposite_state() -> None:
     found = negated_states()
     assert 'the drawer is not closed' in found['is:drawer:open']
     assert 'the ring is no longer on the peg' in found['is:ring:off']
@@ -312,5 +318,5 @@ def test_a_denied_state_is_the_other_one() -> None:
         ('The  red Cup', 'say:the red cup'),
     ],
 )
-def test_human_answers_have_a_concept(text: str, meaning: str) -> None:
+def test_user_answers_have_a_concept(text: str, meaning: str) -> None:
     assert answer_concept(text) == meaning

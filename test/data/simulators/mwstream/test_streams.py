@@ -28,12 +28,12 @@ def filmed() -> dict[str, StreamData]:
     return {views: director.film('test', 20_003, SECONDS, views) for views in (HOME, WIDE, FIXED)}
 
 
-def test_the_same_acts_are_filmed_from_elsewhere(filmed: dict[str, StreamData]) -> None:
-    said = {
+def test_all_views_show_the_same_acts(filmed: dict[str, StreamData]) -> None:
+    spans = {
         views: [(a.start, a.end, a.meaning, a.episode) for a in data.annotations]
         for views, data in filmed.items()
     }
-    assert said[HOME] == said[WIDE] == said[FIXED] and len(said[HOME]) > 4
+    assert spans[HOME] == spans[WIDE] == spans[FIXED] and len(spans[HOME]) > 4
     assert [data.name for data in filmed.values()] == [
         'test-20003', 'test-wide-20003', 'test-wide-fixed-20003',
     ]  # fmt: skip
@@ -42,7 +42,7 @@ def test_the_same_acts_are_filmed_from_elsewhere(filmed: dict[str, StreamData]) 
     assert np.abs(home.astype(int) - wide).mean() > 10
 
 
-def test_each_episode_has_its_camera_and_a_fixed_one_stays(
+def test_wide_views_have_a_camera_per_episode_and_fixed_views_have_one(
     filmed: dict[str, StreamData],
 ) -> None:
     cameras = {views: data.meta['cameras'] for views, data in filmed.items()}
@@ -54,7 +54,7 @@ def test_each_episode_has_its_camera_and_a_fixed_one_stays(
     assert all(c['view'].split(':')[0] in ('wide', 'stock') for c in cameras[WIDE])
 
 
-def test_an_object_is_drawn_where_its_label_says(filmed: dict[str, StreamData]) -> None:
+def test_an_object_is_at_its_labeled_position(filmed: dict[str, StreamData]) -> None:
     """The depth at its pixel matches the camera's pose, unless the object is hidden."""
     data = filmed[WIDE]
     shown = [max(visible.values(), default=0.0) for visible in data.meta['visible']]
@@ -90,7 +90,7 @@ def test_progress_rises_through_an_attempt_and_is_unknown_at_rest(
             assert (own == 1.0).all()
 
 
-def test_an_object_out_of_sight_hides_its_act(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_acts_with_an_object_out_of_view_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     from vljepa_ros.data.simulators.mwstream import streams
     from vljepa_ros.data.simulators.mwstream.cameras import Camera
 
@@ -128,7 +128,7 @@ def test_cuts_change_the_camera_within_an_episode(monkeypatch: pytest.MonkeyPatc
     assert all(a.end == b.start for a, b in zip(data.annotations, data.annotations[1:]))
 
 
-def test_acts_that_are_seen_are_not_hidden(filmed: dict[str, StreamData]) -> None:
+def test_visible_acts_are_not_hidden(filmed: dict[str, StreamData]) -> None:
     acts = [item for item in filmed[HOME].annotations if item.phase == 'act']
     assert acts and sum(item.hidden for item in acts) <= len(acts) / 2
 
