@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from helpers import bags, fake_simulator
-from helpers.numbered_recordings import asked, lines, said, video
+from helpers.numbered_recordings import caption_line, question_line, video, write_lines
 from helpers.printed import numbers
 
 from vljepa_ros.cli import data as command
@@ -145,7 +145,9 @@ def test_a_full_disk_gives_one_line_and_the_same_command_resumes(
 def test_recordings_are_imported_with_the_files_beside_them(vljepa: Run, tmp_path: Path) -> None:
     sources = [video(tmp_path / f'{name}.avi', 50) for name in 'ab']
     for source in sources:
-        lines(source.with_suffix('.jsonl'), said(0, 1, source.stem), asked(1.5))
+        write_lines(
+            source.with_suffix('.jsonl'), caption_line(0, 1, source.stem), question_line(1.5)
+        )
     found = vljepa('data', 'import', *sources, '--out', tmp_path / 'train')
     assert (found.status, found.err) == (0, '')
     assert numbers(found.out, tmp_path) == [2, 0] and f'{tmp_path}/train' in found.out
@@ -178,7 +180,7 @@ def test_the_output_of_annotate_can_be_edited_and_imported(vljepa: Run, tmp_path
 
 def test_size_rate_and_annotations_can_be_given(vljepa: Run, tmp_path: Path) -> None:
     source = video(tmp_path / 'a.avi', 50)
-    files = [lines(tmp_path / f'{i}.jsonl', said(0, 1, str(i))) for i in (1, 2)]
+    files = [write_lines(tmp_path / f'{i}.jsonl', caption_line(0, 1, str(i))) for i in (1, 2)]
     other = video(tmp_path / 'b.avi', 25)
     given = ('--size', '16', '--rate', '5', '--out', tmp_path / 'x', '--json')
     found = vljepa('data', 'import', source, other, '--annotations', *files, *given)
@@ -190,7 +192,7 @@ def test_size_rate_and_annotations_can_be_given(vljepa: Run, tmp_path: Path) -> 
 
 def test_importing_again_changes_nothing(vljepa: Run, tmp_path: Path) -> None:
     source = video(tmp_path / 'a.avi', 50)
-    lines(tmp_path / 'a.jsonl', said(0, 1))
+    write_lines(tmp_path / 'a.jsonl', caption_line(0, 1))
     results = []
     for _ in range(2):
         assert vljepa('data', 'import', source, '--out', tmp_path / 'train').status == 0
@@ -203,7 +205,7 @@ def test_leftovers_of_a_killed_import_are_removed(vljepa: Run, tmp_path: Path) -
     ended.wait()
     (tmp_path / 'train' / f'.a.{ended.pid}').mkdir(parents=True)
     source = video(tmp_path / 'a.avi', 10)
-    lines(tmp_path / 'a.jsonl', said(0, 0.2))
+    write_lines(tmp_path / 'a.jsonl', caption_line(0, 0.2))
     assert vljepa('data', 'import', source, '--out', tmp_path / 'train').status == 0
     assert os.listdir(tmp_path / 'train') == ['a']
 
@@ -213,7 +215,7 @@ def test_unreadable_sources_are_skipped_and_counted(vljepa: Run, tmp_path: Path)
     broken = tmp_path / 'broken.avi'
     broken.write_bytes(good.read_bytes()[:300])
     for name in ('good', 'broken', 'gone'):
-        lines(tmp_path / f'{name}.jsonl', said(0, 0.2))
+        write_lines(tmp_path / f'{name}.jsonl', caption_line(0, 0.2))
     sources = (broken, alone, good, tmp_path / 'gone.avi')
     found = vljepa('data', 'import', *sources, '--out', tmp_path / 'train')
     assert found.status == 0
@@ -235,14 +237,17 @@ def test_nothing_imported_is_status_2(vljepa: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ('line', 'part'),
-    [(said(1, 99), '99 s is after the end'), (said(1, 0), 'end (0) is not after start (1)')],
+    [
+        (caption_line(1, 99), '99 s is after the end'),
+        (caption_line(1, 0), 'end (0) is not after start (1)'),
+    ],
 )
 def test_a_wrong_annotation_is_named_and_status_2_but_others_are_made(
     vljepa: Run, tmp_path: Path, line: dict[str, Any], part: str
 ) -> None:
     wrong, good = video(tmp_path / 'a.avi', 50), video(tmp_path / 'b.avi', 50)
-    lines(tmp_path / 'a.jsonl', said(0, 1), line)
-    lines(tmp_path / 'b.jsonl', said(0, 1))
+    write_lines(tmp_path / 'a.jsonl', caption_line(0, 1), line)
+    write_lines(tmp_path / 'b.jsonl', caption_line(0, 1))
     found = vljepa('data', 'import', wrong, good, '--out', tmp_path / 'train')
     assert found.status == 2 and numbers(found.out, tmp_path) == [1, 1]
     assert found.err.count('\n') == 1
@@ -252,7 +257,7 @@ def test_a_wrong_annotation_is_named_and_status_2_but_others_are_made(
 
 def test_a_file_of_annotations_that_is_named_must_be_there(vljepa: Run, tmp_path: Path) -> None:
     a, b = video(tmp_path / 'a.avi', 10), video(tmp_path / 'b.avi', 10)
-    file = lines(tmp_path / 'said.jsonl', said(0, 0.2))
+    file = write_lines(tmp_path / 'said.jsonl', caption_line(0, 0.2))
     given = ('--annotations', tmp_path / 'gone.jsonl', file, '--out', tmp_path / 'train')
     found = vljepa('data', 'import', a, b, *given)
     assert found.status == 2 and 'gone.jsonl' in found.err
@@ -262,7 +267,7 @@ def test_a_file_of_annotations_that_is_named_must_be_there(vljepa: Run, tmp_path
 def test_damage_within_a_video_is_reported(vljepa: Run, tmp_path: Path) -> None:
     source = video(tmp_path / 'a.avi', 50)
     source.write_bytes(source.read_bytes()[: -source.stat().st_size // 3])
-    lines(tmp_path / 'a.jsonl', said(0, 0.5))
+    write_lines(tmp_path / 'a.jsonl', caption_line(0, 0.5))
     found = vljepa('data', 'import', source, '--out', tmp_path / 'train')
     assert found.status == 0 and 'damaged' in found.err
     assert 5 <= open_split(tmp_path / 'train').streams[0].frame_count < 20
@@ -273,7 +278,7 @@ def test_a_full_disk_ends_an_import_with_one_line(
 ) -> None:
     sources = [video(tmp_path / f'{name}.avi', 10) for name in 'abc']
     for source in sources:
-        lines(source.with_suffix('.jsonl'), said(0, 0.2))
+        write_lines(source.with_suffix('.jsonl'), caption_line(0, 0.2))
     write, tried = data_format._write_lines, []
 
     def fail(path: Path, rows: Any) -> None:
@@ -295,7 +300,7 @@ def test_the_manifest_names_seeds_and_recordings(blank: None, vljepa: Run, tmp_p
     for split in ('train', 'validation'):
         vljepa('data', 'mwstream', '--split', split, '--out', tmp_path, '--streams', '2')
     source = video(tmp_path / 'a.avi', 50)
-    lines(tmp_path / 'a.jsonl', said(0.5, 1))
+    write_lines(tmp_path / 'a.jsonl', caption_line(0.5, 1))
     vljepa('data', 'import', source, '--out', tmp_path / 'train')
     out = tmp_path / 'manifest.json'
     found = vljepa('data', 'manifest', tmp_path, '--out', out)

@@ -16,7 +16,7 @@ import pytest
 import rclpy
 from helpers import fake_models
 from helpers.node_harness import LATCHED, MS, START_NS, Bench, eventually
-from helpers.query_harness import NOW, Counter, failing, hop, seen
+from helpers.query_harness import NOW, QueryHarness, hop, predict_color, predict_error
 from rclpy.action import ActionServer
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
@@ -39,7 +39,7 @@ def client(bench: Bench) -> Iterator[Client]:
 
 
 def test_a_question_is_answered_field_by_field(bench: Bench, client: Client) -> None:
-    Counter(bench, seen('red'))
+    QueryHarness(bench, predict_color('red'))
     answer = client.query('What?', ['blue', 'red'])
     assert (answer.answer, answer.abstained, answer.basis) == ('red', False, Basis.NOW)
     assert answer.ranked[0].text == 'red' and len(answer.ranked) == 2
@@ -53,22 +53,22 @@ def test_a_question_is_answered_field_by_field(bench: Bench, client: Client) -> 
 
 
 def test_a_span_is_asked_in_seconds_of_ros_time(bench: Bench, client: Client) -> None:
-    counter = Counter(bench, seen('red'))
+    harness = QueryHarness(bench, predict_color('red'))
     answer = client.query('What?', start_s=1000.5, end_s=1002.25)
     assert answer.basis is Basis.FRAMES
-    [asked] = counter.asked
+    [asked] = harness.predict_requests
     assert (asked.start.sec, asked.start.nanosec) == (1000, 500_000_000)
     assert (asked.end.sec, asked.end.nanosec) == (1002, 250_000_000)
 
 
 def test_search_finds_moments(bench: Bench, client: Client) -> None:
-    Counter(bench).fill_memory()
+    QueryHarness(bench).fill_memory()
     found = client.search('something red', limit=1)
     assert found == [Moment('camera', START_NS, START_NS + 1800 * MS, 1.0, 'it was red')]
 
 
 def test_a_bad_question_is_an_input_error(bench: Bench, client: Client) -> None:
-    Counter(bench, failing(InputError('prompt of 200 tokens is too long')))
+    QueryHarness(bench, predict_error(InputError('prompt of 200 tokens is too long')))
     with pytest.raises(InputError, match='200 tokens'):
         client.query('What?')
     with pytest.raises(InputError, match=r'ends 60\.000 s'):
@@ -82,7 +82,7 @@ def test_a_bad_question_is_an_input_error(bench: Bench, client: Client) -> None:
 
 
 def test_before_the_first_frame_the_error_is_transient(bench: Bench, client: Client) -> None:
-    Counter(bench, failing(NoFrameError('no frame yet')))
+    QueryHarness(bench, predict_error(NoFrameError('no frame yet')))
     with pytest.raises(NoFrameError):
         client.query('What?')
 
@@ -118,8 +118,8 @@ def test_an_invalid_limit_is_rejected_by_the_client(client: Client, limit: Any) 
 
 
 def test_transient_errors_become_busy_after_the_timeout(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'))
-    bench.do(counter.node, counter.node.trigger_deactivate)
+    harness = QueryHarness(bench, predict_color('red'))
+    bench.do(harness.node, harness.node.trigger_deactivate)
     with Client(bench.namespace, 0.5, bench.probe.context) as client:
         with pytest.raises(BusyError, match='inactive: query_node is inactive'):
             client.query('What?')
@@ -128,11 +128,11 @@ def test_transient_errors_become_busy_after_the_timeout(bench: Bench) -> None:
 
 
 def test_a_node_that_is_activated_during_the_wait_answers(bench: Bench, client: Client) -> None:
-    counter = Counter(bench, seen('red'))
-    bench.do(counter.node, counter.node.trigger_deactivate)
+    harness = QueryHarness(bench, predict_color('red'))
+    bench.do(harness.node, harness.node.trigger_deactivate)
     later = client.query_later('What?')
     time.sleep(0.3)
-    bench.do(counter.node, counter.node.trigger_activate)
+    bench.do(harness.node, harness.node.trigger_activate)
     assert later.result(5).answer == 'the scene is red'
 
 
@@ -169,9 +169,9 @@ def test_a_call_that_a_dead_server_took_goes_to_the_server_that_replaces_it(
     try:
         later = client.query_later('What?')
         eventually(lambda: taken)
-        counter = Counter(bench, seen('red'))
+        harness = QueryHarness(bench, predict_color('red'))
         assert later.result(5).answer == 'the scene is red'
-        assert len(counter.asked) == 1  # sent once to each server
+        assert len(harness.predict_requests) == 1  # sent once to each server
     finally:
         executor.shutdown()
         thread.join()
@@ -192,18 +192,18 @@ def test_a_stack_that_comes_later_is_waited_for(bench: Bench, client: Client) ->
     later = client.query_later('What?')
     time.sleep(0.2)
     assert not later.done()
-    Counter(bench, seen('red'))
+    QueryHarness(bench, predict_color('red'))
     assert later.result(10).answer == 'the scene is red'
 
 
 def test_a_burst_of_64_questions_gets_64_answers(bench: Bench, client: Client) -> None:
-    Counter(bench, seen('red'))
+    QueryHarness(bench, predict_color('red'))
     asked = [client.query_later('What?') for _ in range(64)]
     assert [later.result(20).answer for later in asked] == ['the scene is red'] * 64
 
 
 def test_futures_can_be_awaited(bench: Bench, client: Client) -> None:
-    Counter(bench, seen('red'))
+    QueryHarness(bench, predict_color('red'))
 
     async def both() -> list[str]:
         asked = [client.query_later('What?', candidates=c) for c in (['red', 'blue'], [])]
@@ -215,7 +215,7 @@ def test_futures_can_be_awaited(bench: Bench, client: Client) -> None:
 def test_a_question_inside_a_callback_of_another_node_does_not_deadlock(
     bench: Bench, client: Client
 ) -> None:
-    Counter(bench, seen('red'))
+    QueryHarness(bench, predict_color('red'))
 
     def answer(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = True, client.query('What?').answer
@@ -231,7 +231,7 @@ def test_a_question_inside_a_callback_of_another_node_does_not_deadlock(
 
 
 def test_a_watch_fires_with_its_moment(bench: Bench, client: Client) -> None:
-    Counter(bench)
+    QueryHarness(bench)
     hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
     watching = client.watch('it is blue')
     eventually(lambda: watching.goal is not None)
@@ -247,7 +247,7 @@ def test_a_watch_fires_with_its_moment(bench: Bench, client: Client) -> None:
 
 
 def test_a_cancelled_or_timed_out_watch_has_no_moment(bench: Bench, client: Client) -> None:
-    Counter(bench)
+    QueryHarness(bench)
     cancelled, over = client.watch('it is blue'), client.watch('it is red', timeout_s=0.2)
     cancelled.cancel()
     assert cancelled.result(5) is None and over.result(5) is None
@@ -255,7 +255,7 @@ def test_a_cancelled_or_timed_out_watch_has_no_moment(bench: Bench, client: Clie
 
 
 def test_a_rejected_watch_raises_its_error(bench: Bench, client: Client) -> None:
-    Counter(bench)
+    QueryHarness(bench)
     for fields in ({'condition': ' '}, {'threshold': 2.0}, {'timeout_s': -1.0}, {'condition': 3}):
         with pytest.raises(InputError):
             client.watch(**{'condition': 'it is red'} | fields).result(5)
@@ -263,9 +263,9 @@ def test_a_rejected_watch_raises_its_error(bench: Bench, client: Client) -> None
 
 def test_a_watch_of_an_unknown_camera_is_bad_input(bench: Bench, client: Client) -> None:
     """The error is permanent, so that a planner does not repeat the request."""
-    counter = Counter(bench)
+    harness = QueryHarness(bench)
     bench.publisher(ModelInfo, 'model_info', LATCHED).publish(ModelInfo(sources=['front']))
-    eventually(lambda: counter.node._cameras)
+    eventually(lambda: harness.node._cameras)
     with pytest.raises(InputError, match=r"unknown source 'raer' \(known: front\)"):
         client.watch('it is red', source='raer').result(5)
 
@@ -276,7 +276,7 @@ def test_waiting_in_a_callback_of_the_client_raises(bench: Bench, client: Client
     for wait in (lambda: client.query('What?'), lambda: client.search('red'), client.close):
         later = client.query_later('What?')
         later.add_done_callback(lambda _, wait=wait: errors.append(caught(wait)))  # type: ignore[misc]
-    Counter(bench, seen('red'))
+    QueryHarness(bench, predict_color('red'))
     eventually(lambda: len(errors) == 3, 10.0)
     assert all(isinstance(e, RuntimeError) and 'a callback' in str(e) for e in errors)
     assert client.query('What?').answer == 'the scene is red'
@@ -291,10 +291,10 @@ def caught(call: Callable[[], Any]) -> Exception | None:
 
 
 def test_a_watch_whose_node_stops_raises_an_error(bench: Bench, client: Client) -> None:
-    counter = Counter(bench)
+    harness = QueryHarness(bench)
     watching = client.watch('it is blue')
-    eventually(lambda: counter.node._watched)
-    bench.do(counter.node, counter.node.trigger_deactivate)
+    eventually(lambda: harness.node._watched)
+    bench.do(harness.node, harness.node.trigger_deactivate)
     with pytest.raises(BusyError, match='query_node was deactivated'):
         watching.result(5)
 
@@ -338,7 +338,7 @@ def test_a_watch_whose_node_died_raises_an_error(
 
 
 def test_an_abandoned_watch_is_cancelled(bench: Bench, client: Client) -> None:
-    counter = Counter(bench)
+    harness = QueryHarness(bench)
 
     async def impatient() -> None:
         watching = client.watch('it is blue')
@@ -346,11 +346,11 @@ def test_an_abandoned_watch_is_cancelled(bench: Bench, client: Client) -> None:
 
     with pytest.raises(asyncio.TimeoutError):
         asyncio.run(impatient())
-    eventually(lambda: not counter.node._watched)
+    eventually(lambda: not harness.node._watched)
 
 
 def test_a_closed_client_answers_at_once(bench: Bench) -> None:
-    Counter(bench, seen('red'))
+    QueryHarness(bench, predict_color('red'))
     client = Client(bench.namespace, context=bench.probe.context)
     client.close()
     began_s = time.monotonic()
@@ -378,9 +378,9 @@ def test_waiting_calls_end_when_ros_is_shut_down(bench: Bench) -> None:
 
 
 def test_closing_cancels_active_watches(bench: Bench) -> None:
-    counter = Counter(bench)
+    harness = QueryHarness(bench)
     with Client(bench.namespace, context=bench.probe.context) as client:
         watching = client.watch('it is blue')
-        eventually(lambda: counter.node._watched)
+        eventually(lambda: harness.node._watched)
     assert watching.result(1) is None
-    eventually(lambda: not counter.node._watched)
+    eventually(lambda: not harness.node._watched)

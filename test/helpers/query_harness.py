@@ -26,7 +26,7 @@ def floats(color: str) -> array.array[float]:
     return array.array('f', fake_models.color_vector(color).tobytes())
 
 
-def seen(color: str) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
+def predict_color(color: str) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
     """Return a `predict` for one color."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
@@ -47,7 +47,9 @@ def look(color: str, start_ns: int, end_ns: int) -> Look:
     return Look(start=stamp(start_ns), end=stamp(end_ns), vectors=vectors)
 
 
-def failing(error: VljepaError) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
+def predict_error(
+    error: VljepaError,
+) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
     """Return a `predict` that fails with this error."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
@@ -58,17 +60,17 @@ def failing(error: VljepaError) -> Callable[[Predict.Request, Predict.Response],
     return answer
 
 
-class Counter:
+class QueryHarness:
     """Query node with a scripted `predict`."""
 
     def __init__(
         self, bench: Bench, predict: Any = None, language: Any = None, **values: Any
     ) -> None:
-        self.bench, self.asked = bench, []  # type: ignore[var-annotated]
+        self.bench, self.predict_requests = bench, []  # type: ignore[var-annotated]
         if predict is not None:
 
             def note(request: Any, response: Any) -> Any:
-                self.asked.append(request)
+                self.predict_requests.append(request)
                 return predict(request, response)
 
             bench.probe.create_service(

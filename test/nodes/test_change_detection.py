@@ -47,7 +47,7 @@ class Line:
 
     def __init__(self, bench: Bench, **values: Any) -> None:
         self.node = bench.start(ChangeDetectionNode, **values)
-        self.changes = bench.hear(SemanticChange, 'semantic_change')
+        self.changes = bench.collect(SemanticChange, 'semantic_change')
         self._publisher = bench.publisher(SemanticEmbedding, 'semantic_embedding')
 
     def send(self, *messages: SemanticEmbedding) -> None:
@@ -102,7 +102,7 @@ def test_late_subscribers_get_open_segments(bench: Bench) -> None:
     line = Line(bench)
     line.send(*(embedding('red', n) for n in range(10)), *(embedding('blue', n) for n in (10, 11)))
     _, change = line.changes.wait(2)
-    late = bench.hear(SemanticChange, 'semantic_change')
+    late = bench.collect(SemanticChange, 'semantic_change')
     [again] = late.wait(1)
     time.sleep(0.3)
     assert len(late) == 1 and line.changes[2:] == [again]
@@ -120,7 +120,7 @@ def test_late_subscribers_get_the_vector_of_the_last_drift(bench: Bench) -> None
     eventually(lambda: line.node.health.counts['embeddings'] == 40)
     time.sleep(0.2)
     told = [c for c in line.changes if c.reason == SemanticChange.REASON_DRIFT][-1].vector
-    [again] = bench.hear(SemanticChange, 'semantic_change').wait(1)
+    [again] = bench.collect(SemanticChange, 'semantic_change').wait(1)
     assert (again.reason, again.segment_id) == (SemanticChange.REASON_FIRST, 0)
     assert again.vector == told
 

@@ -62,7 +62,7 @@ class Desk:
         self.language = language or fake_models.FakeLanguage()
         pool = fake_pool(lambda: Model(fake_models.FACTS, None, self.language))
         self.node = bench.start(DecoderNode, pool)
-        self.events = bench.hear(TextEvent, 'text_event', LATCHED)
+        self.events = bench.collect(TextEvent, 'text_event', LATCHED)
         self._publisher = bench.publisher(SemanticChange, 'semantic_change')
 
     def send(self, *messages: SemanticChange) -> None:
@@ -151,7 +151,7 @@ def test_events_are_latched_for_late_joining_subscribers(bench: Bench) -> None:
     desk = Desk(bench)
     desk.send(change())
     desk.events.wait(2)
-    late = bench.hear(TextEvent, 'text_event', LATCHED)
+    late = bench.collect(TextEvent, 'text_event', LATCHED)
     assert [event.text for event in late.wait(2)] == ['the scene is red', 'the scene is blue']
 
 

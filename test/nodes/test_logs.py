@@ -12,7 +12,7 @@ from vljepa_ros.nodes.logs import forwarded
 
 def test_library_log_records_become_node_log_lines(bench: Bench) -> None:
     node = Node('speaker')
-    heard = bench.hear(Log, '/rosout')
+    heard = bench.collect(Log, '/rosout')
     library = logging.getLogger('vljepa_ros.model.devices')
     lines = {
         Log.INFO: lambda: library.info('%s needs about %.1f GB', 'm', 2.7),

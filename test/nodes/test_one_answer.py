@@ -62,7 +62,10 @@ def message_of(answer: Answer) -> Query.Response:
 def ask_nodes(bench: Bench) -> Any:
     bench.start(PerceptionNode, fake_pool(model))
     bench.start(QueryNode, fake_pool(model))
-    images, done = bench.publisher(Image, 'image'), bench.hear(Header, 'frame_processed', LATCHED)
+    images, done = (
+        bench.publisher(Image, 'image'),
+        bench.collect(Header, 'frame_processed', LATCHED),
+    )
     for number, color in enumerate(COLORS):
         images.publish(image_message(color, START_NS + number * 100 * MS))
         done.wait(number + 1)

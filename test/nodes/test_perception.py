@@ -52,7 +52,7 @@ class Feed:
 
     def __init__(self, bench: Bench, topic: str = 'image', kind: type = Image) -> None:
         self._publisher = bench.publisher(kind, topic)
-        self.done = bench.hear(Header, 'frame_processed', LATCHED)
+        self.done = bench.collect(Header, 'frame_processed', LATCHED)
 
     def send(self, *messages: Any) -> None:
         for message in messages:
@@ -68,7 +68,7 @@ def image_messages(color: str, first: int, count: int) -> list[Image]:
 
 def test_an_embedding_a_hop_field_by_field(bench: Bench) -> None:
     bench.start(PerceptionNode)
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    heard = bench.collect(SemanticEmbedding, 'semantic_embedding')
     Feed(bench).send(*image_messages('red', 0, 4))
     first, second = heard.wait(2)
     for message, newest_ms in ((first, 100), (second, 300)):
@@ -85,7 +85,7 @@ def test_an_embedding_a_hop_field_by_field(bench: Bench) -> None:
 
 def test_one_embedding_a_standing_prompt(bench: Bench) -> None:
     bench.start(PerceptionNode, prompts=['What?', ''])
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    heard = bench.collect(SemanticEmbedding, 'semantic_embedding')
     Feed(bench).send(*image_messages('green', 0, 2))
     what, empty = heard.wait(2)
     assert (what.prompt, empty.prompt) == ('What?', '')
@@ -97,7 +97,7 @@ def test_model_info_is_latched(bench: Bench) -> None:
     bench.start(
         PerceptionNode, cameras=['left', 'right'], rate=5.0, left__topic='l', right__topic='r'
     )
-    [info] = bench.hear(ModelInfo, 'model_info', LATCHED).wait(1)
+    [info] = bench.collect(ModelInfo, 'model_info', LATCHED).wait(1)
     assert info == ModelInfo(
         model_id=fake_models.FACTS.model_id,
         embedding_dim=8,
@@ -114,7 +114,7 @@ def test_model_info_is_latched(bench: Bench) -> None:
 
 def test_two_cameras_are_distinguished(bench: Bench) -> None:
     bench.start(PerceptionNode, cameras=['left', 'right'], left__topic='l', right__topic='r')
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    heard = bench.collect(SemanticEmbedding, 'semantic_embedding')
     left, right = Feed(bench, 'l'), Feed(bench, 'r')
     for red, blue in zip(image_messages('red', 0, 4), image_messages('blue', 0, 4), strict=True):
         left.send(red)
@@ -186,8 +186,8 @@ def test_images_are_cropped_and_the_crop_changes_at_run_time(bench: Bench) -> No
 
 def test_prompts_change_at_run_time_all_at_once(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
-    infos = bench.hear(ModelInfo, 'model_info', LATCHED)
+    heard = bench.collect(SemanticEmbedding, 'semantic_embedding')
+    infos = bench.collect(ModelInfo, 'model_info', LATCHED)
     feed = Feed(bench)
     feed.send(*image_messages('red', 0, 2))
     infos.wait(1)
@@ -219,7 +219,7 @@ def test_predict_answers_from_the_current_state(bench: Bench) -> None:
 def test_an_unfamiliar_scene_is_published_with_a_warning_until_it_ends(bench: Bench) -> None:
     vision = fake_models.FakeVision(unfamiliar_colors={'blue': 0.75})
     node = bench.start(PerceptionNode, fake_pool(lambda: Model(fake_models.FACTS, vision, None)))
-    hops = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    hops = bench.collect(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
     feed.send(
         *image_messages('red', 0, 2), *image_messages('blue', 2, 28)
@@ -398,7 +398,7 @@ class SlowVision(fake_models.FakeVision):
 def test_a_busy_node_keeps_the_newest_image_and_counts_drops(bench: Bench) -> None:
     vision = SlowVision()
     node = bench.start(PerceptionNode, with_vision(vision))
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    heard = bench.collect(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
     feed.send(*image_messages('red', 0, 1))
     publisher = feed._publisher
@@ -422,7 +422,7 @@ def test_a_busy_node_keeps_the_newest_image_and_counts_drops(bench: Bench) -> No
 def test_a_damaged_image_does_not_displace_the_pending_one(bench: Bench) -> None:
     vision = SlowVision()
     node = bench.start(PerceptionNode, with_vision(vision))
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    heard = bench.collect(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
     feed.send(*image_messages('red', 0, 1))
     feed._publisher.publish(image_messages('red', 1, 1)[0])
@@ -485,7 +485,7 @@ class FaultyVision(fake_models.FakeVision):
 
 def test_an_exception_in_the_model_thread_is_shown_and_survived(bench: Bench) -> None:
     node = bench.start(PerceptionNode, with_vision(FaultyVision()))
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    heard = bench.collect(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
     feed.send(
         *image_messages('red', 0, 2), *image_messages('green', 2, 2), *image_messages('blue', 4, 2)
@@ -568,7 +568,7 @@ def test_a_missing_camera_is_logged_as_waiting(
     assert bench.status(node, lambda s: s.level == b'\x01').message == text
     publisher = bench.publisher(Image, '/lens/image_raw')
     eventually(lambda: logged[-1].endswith('1 publisher(s), but nothing arrives'))
-    done = bench.hear(Header, 'frame_processed', LATCHED)
+    done = bench.collect(Header, 'frame_processed', LATCHED)
     monkeypatch.setattr(sys.modules['vljepa_ros.nodes.camera'], 'WAITING_S', 60.0)
     publisher.publish(image_messages('red', 0, 1)[0])
     done.wait(1)
@@ -608,7 +608,7 @@ def test_qos_is_that_of_sensors_and_parameters_override_it(bench: Bench) -> None
 
 def test_an_inactive_node_processes_no_image_until_reactivated(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    heard = bench.collect(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
     feed.send(*image_messages('red', 0, 2))
     bench.do(node, node.trigger_deactivate)
@@ -650,7 +650,7 @@ def broken(index: int, **changes: Any) -> Image:
 
 def vectors(bench: Bench, *messages: Image) -> tuple[Any, list[Any]]:
     node = bench.start(PerceptionNode, with_vision(RememberingVision()))
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    heard = bench.collect(SemanticEmbedding, 'semantic_embedding')
     Feed(bench).send(*messages)
     time.sleep(0.1)
     return node, [list(m.vector) for m in heard]
@@ -714,7 +714,7 @@ def test_a_change_of_image_size_is_reported_and_processing_continues(bench: Benc
         large.height, large.width, large.step = 48, 64, 192
         large.data = image.tobytes()
     node, logged = bench.start(PerceptionNode), list[str]()
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    heard = bench.collect(SemanticEmbedding, 'semantic_embedding')
     node.get_logger().warning = logged.append
     began_s = time.monotonic()
     Feed(bench).send(*messages)
@@ -729,7 +729,7 @@ def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
     node = bench.start(
         PerceptionNode, with_vision(RememberingVision()), camera__transport='compressed'
     )
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    heard = bench.collect(SemanticEmbedding, 'semantic_embedding')
     jpeg = cv2.imencode('.jpg', fake_models.solid_image('red')[..., ::-1])[1].tobytes()
     feed = Feed(bench, 'image/compressed', CompressedImage)
     for n, data in enumerate([jpeg, jpeg, jpeg[:-20], jpeg, b'no picture', b'']):

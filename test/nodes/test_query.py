@@ -23,7 +23,15 @@ from helpers.node_harness import (
     stamp,
     values_of,
 )
-from helpers.query_harness import NOW, Counter, failing, floats, hop, look, seen
+from helpers.query_harness import (
+    NOW,
+    QueryHarness,
+    floats,
+    hop,
+    look,
+    predict_color,
+    predict_error,
+)
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.action import ActionClient
@@ -55,8 +63,8 @@ from vljepa_ros.nodes.query import QueryNode
 
 
 def test_an_open_question_field_by_field(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'), abstain_below=0.5)
-    response = counter.ask('What is it?')
+    harness = QueryHarness(bench, predict_color('red'), abstain_below=0.5)
+    response = harness.ask('What is it?')
     assert response.latency.sec == 0
     assert response.latency.nanosec > 0
     response.latency = Duration()
@@ -71,12 +79,12 @@ def test_an_open_question_field_by_field(bench: Bench) -> None:
         model_id=fake_models.FACTS.model_id,
         stamp=stamp(NOW),
     )
-    assert counter.asked == [Predict.Request(prompts=['What is it?'])]
+    assert harness.predict_requests == [Predict.Request(prompts=['What is it?'])]
 
 
 def test_candidates_are_ranked(bench: Bench) -> None:
-    counter = Counter(bench, seen('blue'))
-    response = counter.ask(candidates=['red', 'blue', 'green'])
+    harness = QueryHarness(bench, predict_color('blue'))
+    response = harness.ask(candidates=['red', 'blue', 'green'])
     # Cosines 0, 1, 0; the fake's softmax of ten times the cosine.
     weights = np.exp([10, 0, 0]) / np.exp([10, 0, 0]).sum()
     assert [c.text for c in response.ranked] == ['blue', 'red', 'green']
@@ -86,27 +94,27 @@ def test_candidates_are_ranked(bench: Bench) -> None:
 
 
 def test_little_confidence_is_an_abstention(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'), abstain_below=0.9)
-    response = counter.ask(candidates=['red', 'a red one'])
+    harness = QueryHarness(bench, predict_color('red'), abstain_below=0.9)
+    response = harness.ask(candidates=['red', 'a red one'])
     assert response.abstained
     assert response.abstain_reason == Query.Response.ABSTAIN_LOW_CONFIDENCE
     assert response.confidence == pytest.approx(0.5)
 
 
 def test_a_question_about_a_span_is_passed_on(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'))
+    harness = QueryHarness(bench, predict_color('red'))
     span = {'start': stamp(START_NS), 'end': stamp(START_NS + 900 * MS)}
-    response = counter.ask('Why?', source='rear', **span)
+    response = harness.ask('Why?', source='rear', **span)
     assert response.basis == Query.Response.BASIS_FRAMES
     assert response.evidence[0].source == 'rear'
-    assert counter.asked == [Predict.Request(source='rear', prompts=['Why?'], **span)]
+    assert harness.predict_requests == [Predict.Request(source='rear', prompts=['Why?'], **span)]
 
 
 def looking(*colors: str) -> Any:
     """Return a handler of `predict` that answers with one window per color."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
-        seen('red')(request, response)
+        predict_color('red')(request, response)
         response.looks = [
             look(color, START_NS + 1000 * n * MS, START_NS + (1000 * n + 700) * MS)
             for n, color in enumerate(colors)
@@ -117,8 +125,8 @@ def looking(*colors: str) -> Any:
 
 
 def test_a_long_span_is_answered_segment_by_segment(bench: Bench) -> None:
-    counter = Counter(bench, looking('red', 'blue', 'blue', 'green'))
-    response = counter.ask('What happened?', start=stamp(START_NS), end=stamp(NOW))
+    harness = QueryHarness(bench, looking('red', 'blue', 'blue', 'green'))
+    response = harness.ask('What happened?', start=stamp(START_NS), end=stamp(NOW))
     assert response.answer == 'the scene is red; the scene is blue; the scene is green'
     assert response.basis == Query.Response.BASIS_FRAMES
     assert [moment.text for moment in response.evidence] == [
@@ -130,8 +138,8 @@ def test_a_long_span_is_answered_segment_by_segment(bench: Bench) -> None:
 
 
 def test_another_prompts_memory_answers_no_question(bench: Bench) -> None:
-    counter = Counter(bench, failing(NotStoredError('no frames are stored')))
-    counter.fill_memory()
+    harness = QueryHarness(bench, predict_error(NotStoredError('no frames are stored')))
+    harness.fill_memory()
     span = {'start': stamp(START_NS), 'end': stamp(NOW)}
     for prompt, candidates, abstained in (
         ('What?', [], False),  # the standing prompt
@@ -140,20 +148,20 @@ def test_another_prompts_memory_answers_no_question(bench: Bench) -> None:
         ('How hot is it?', [], True),
         ('Which colour?', ['red', 'blue'], True),
     ):
-        response = counter.ask(prompt, candidates=candidates, **span)
+        response = harness.ask(prompt, candidates=candidates, **span)
         assert response.basis == Query.Response.BASIS_MEMORY
         assert response.abstained is abstained, prompt
         not_seen = Query.Response.ABSTAIN_NOT_SEEN if abstained else Query.Response.ABSTAIN_NONE
         assert response.abstain_reason == not_seen
-    told = counter.ask('Is it hot?', candidates=['yes', 'no'], **span)
+    told = harness.ask('Is it hot?', candidates=['yes', 'no'], **span)
     assert told.answer == 'it was red; the scene is blue'
     assert [moment.text for moment in told.evidence] == ['it was red', 'the scene is blue']
 
 
 def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench) -> None:
-    counter = Counter(bench, failing(NotStoredError('no frames are stored')))
-    counter.fill_memory()
-    response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
+    harness = QueryHarness(bench, predict_error(NotStoredError('no frames are stored')))
+    harness.fill_memory()
+    response = harness.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
     assert response.success
     assert response.basis == Query.Response.BASIS_MEMORY
     assert response.answer == 'the scene is red'
@@ -166,7 +174,7 @@ def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench
             text='it was red',
         )
     ]
-    later = counter.ask(start=stamp(START_NS + 2000 * MS))
+    later = harness.ask(start=stamp(START_NS + 2000 * MS))
     assert later.answer == 'the scene is blue'
     assert later.stamp == stamp(START_NS + 3800 * MS)  # of the newest hop
 
@@ -179,22 +187,22 @@ def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench
 def test_a_span_without_stored_frames_is_answered_from_memory(
     bench: Bench, refusal: VljepaError
 ) -> None:
-    counter = Counter(bench, failing(refusal))
-    counter.fill_memory()
-    response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
+    harness = QueryHarness(bench, predict_error(refusal))
+    harness.fill_memory()
+    response = harness.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
     assert response.success and response.basis == Query.Response.BASIS_MEMORY
     assert response.answer == 'the scene is red'
-    found = counter.ask()  # now is no past
+    found = harness.ask()  # now is no past
     assert (found.message, found.error_code) == (str(refusal), refusal.code)
 
 
 def test_vision_that_are_busy_answer_a_new_question_later(bench: Bench) -> None:
     """Stored embeddings answer only their own prompt; a new question gets BUSY, no abstention."""
-    counter = Counter(bench, failing(BusyError('busy: 256 requests are pending')))
-    counter.fill_memory()
+    harness = QueryHarness(bench, predict_error(BusyError('busy: 256 requests are pending')))
+    harness.fill_memory()
     span = {'start': stamp(START_NS), 'end': stamp(START_NS + 1800 * MS)}
-    assert counter.ask(prompt='What?', **span).answer == 'the scene is red'
-    response = counter.ask(prompt='Is it hot?', **span)
+    assert harness.ask(prompt='What?', **span).answer == 'the scene is red'
+    response = harness.ask(prompt='Is it hot?', **span)
     assert not response.success and response.error_code == Query.Response.BUSY
     assert response.abstained and response.abstain_reason == Query.Response.ABSTAIN_NONE
 
@@ -205,26 +213,26 @@ def test_stored_data_of_other_models_is_reported(bench: Bench, tmp_path: Path) -
     key, vector = StreamKey('camera', 'What?', 'other'), fake_models.color_vector('red')
     other.record(Embedding(START_NS, 0, key, vector))
     other.close()
-    counter = Counter(
-        bench, failing(NotStoredError('no frames are stored')), memory_path=str(path)
+    harness = QueryHarness(
+        bench, predict_error(NotStoredError('no frames are stored')), memory_path=str(path)
     )
     told = 'stored streams of other models, not searched: 1'
-    response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
+    response = harness.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
     assert not response.success and response.message == f'no frames are stored; {told}'
     found = bench.call(Search, 'search', Search.Request(text='red'))
     assert found.success and not found.moments and found.message == told
 
 
 def test_an_answer_from_memory_has_the_stamps_of_the_hops_that_it_rests_on(bench: Bench) -> None:
-    counter = Counter(bench, failing(NotStoredError('no frames are stored')))
-    counter.fill_memory()
+    harness = QueryHarness(bench, predict_error(NotStoredError('no frames are stored')))
+    harness.fill_memory()
     odd = 77 * MS  # no frame's
     for span, first, last in (
         ({'start': stamp(START_NS + odd), 'end': stamp(START_NS + 700 * MS)}, 200, 600),
         ({'end': stamp(START_NS + 700 * MS)}, 0, 600),
         ({'start': stamp(START_NS + 3500 * MS), 'end': stamp(NOW)}, 3600, 3800),
     ):
-        response = counter.ask(**span)
+        response = harness.ask(**span)
         assert response.basis == Query.Response.BASIS_MEMORY
         [moment] = response.evidence
         assert moment.start == stamp(START_NS + first * MS)
@@ -232,24 +240,24 @@ def test_an_answer_from_memory_has_the_stamps_of_the_hops_that_it_rests_on(bench
 
 
 def test_a_span_that_is_stored_nowhere_reports_the_first_reason(bench: Bench) -> None:
-    counter = Counter(bench, failing(NotStoredError('no frames are stored')))
-    response = counter.ask(start=stamp(5_000_000_000), end=stamp(6_000_000_000))
+    harness = QueryHarness(bench, predict_error(NotStoredError('no frames are stored')))
+    response = harness.ask(start=stamp(5_000_000_000), end=stamp(6_000_000_000))
     assert (response.success, response.message) == (False, 'no frames are stored')
     assert response.error_code == Query.Response.NOT_STORED
     assert response.abstain_reason == Query.Response.ABSTAIN_NOT_SEEN
 
 
 def test_the_service_answers_inactive_before_configure(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'), up=False)
-    inactive = counter.ask()
+    harness = QueryHarness(bench, predict_color('red'), up=False)
+    inactive = harness.ask()
     assert inactive.message == 'inactive: query_node is unconfigured'
     assert inactive.error_code == Query.Response.INACTIVE
     found = bench.call(Search, 'search', Search.Request(text='red'))
     assert (found.success, found.message) == (False, 'inactive: query_node is unconfigured')
-    bench.do(counter.node, counter.node.bring_up)
-    assert counter.ask().success
-    bench.do(counter.node, counter.node.trigger_deactivate)
-    assert counter.ask().message == 'inactive: query_node is inactive'
+    bench.do(harness.node, harness.node.bring_up)
+    assert harness.ask().success
+    bench.do(harness.node, harness.node.trigger_deactivate)
+    assert harness.ask().message == 'inactive: query_node is inactive'
 
 
 def test_a_question_in_hand_at_cleanup_is_answered_inactive(bench: Bench) -> None:
@@ -259,12 +267,12 @@ def test_a_question_in_hand_at_cleanup_is_answered_inactive(bench: Bench) -> Non
         asked.set()
         while not free.is_set():
             await slept(bench)
-        return seen('red')(request, response)
+        return predict_color('red')(request, response)
 
     bench.probe.create_service(
         Predict, 'predict', predict, callback_group=ReentrantCallbackGroup()
     )
-    node = Counter(bench).node
+    node = QueryHarness(bench).node
     logged: list[str] = []
     node.get_logger().error = logged.append
     client = bench.probe.create_client(Query, 'query')
@@ -288,7 +296,7 @@ def unfamiliar(share: float) -> Any:
     """Return a `predict` of red in a scene with this unfamiliarity."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
-        seen('red')(request, response)
+        predict_color('red')(request, response)
         response.looks[0].unfamiliar = share
         return response
 
@@ -299,7 +307,7 @@ def unfamiliar(share: float) -> Any:
 def test_the_answer_about_an_unfamiliar_scene_is_withheld(
     bench: Bench, candidates: list[str]
 ) -> None:
-    response = Counter(bench, unfamiliar(0.5)).ask(candidates=candidates)
+    response = QueryHarness(bench, unfamiliar(0.5)).ask(candidates=candidates)
     assert response.success and response.abstained
     assert response.abstain_reason == Query.Response.ABSTAIN_UNFAMILIAR
     assert (response.answer, response.confidence, response.ranked) == ('', 0.0, [])
@@ -307,7 +315,7 @@ def test_the_answer_about_an_unfamiliar_scene_is_withheld(
 
 
 def test_a_familiar_enough_scene_is_answered(bench: Bench) -> None:
-    response = Counter(bench, unfamiliar(0.25)).ask()
+    response = QueryHarness(bench, unfamiliar(0.25)).ask()
     assert (response.answer, response.abstained) == ('the scene is red', False)
     assert response.unfamiliar == 0.25
     assert response.abstain_reason == Query.Response.ABSTAIN_NONE
@@ -325,7 +333,7 @@ def test_a_familiar_enough_scene_is_answered(bench: Bench) -> None:
 def test_an_unreadable_question_is_an_abstention(
     bench: Bench, prompt: str, candidates: list[str], abstained: bool
 ) -> None:
-    response = Counter(bench, unfamiliar(0.9 if abstained else 0.0)).ask(
+    response = QueryHarness(bench, unfamiliar(0.9 if abstained else 0.0)).ask(
         prompt, candidates=candidates
     )
     assert response.success and response.abstained is abstained
@@ -370,12 +378,12 @@ def test_an_unreadable_condition_is_aborted(bench: Bench) -> None:
 
 
 def test_an_unfamiliar_span_is_not_answered_from_memory(bench: Bench) -> None:
-    counter = Counter(bench, failing(NotStoredError('no frames are stored')))
+    harness = QueryHarness(bench, predict_error(NotStoredError('no frames are stored')))
     hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
     for n in range(4):
         hops.publish(hop('red', n, unfamiliar=0.75))
-    eventually(lambda: counter.node.health.counts['embeddings'] == 4 and not counter.node.backlog)
-    response = counter.ask(start=stamp(START_NS))
+    eventually(lambda: harness.node.health.counts['embeddings'] == 4 and not harness.node.backlog)
+    response = harness.ask(start=stamp(START_NS))
     assert response.basis == Query.Response.BASIS_MEMORY and response.unfamiliar == 0.75
     assert response.abstain_reason == Query.Response.ABSTAIN_UNFAMILIAR
     assert response.answer == ''
@@ -398,24 +406,24 @@ def test_an_unfamiliar_span_is_not_answered_from_memory(bench: Bench) -> None:
 def test_a_bad_question_is_refused_before_anything_is_computed(
     bench: Bench, fields: dict[str, Any], message: str
 ) -> None:
-    counter = Counter(bench, seen('red'))
-    response = counter.ask(**fields)
+    harness = QueryHarness(bench, predict_color('red'))
+    response = harness.ask(**fields)
     assert not response.success
     assert message in response.message
     assert response.error_code == Query.Response.BAD_INPUT
     assert response.answer == ''
-    assert counter.asked == []
-    assert counter.node.health.counts['requests refused'] == 1
-    assert counter.ask().answer == 'the scene is red'
+    assert harness.predict_requests == []
+    assert harness.node.health.counts['requests refused'] == 1
+    assert harness.ask().answer == 'the scene is red'
 
 
 def test_an_empty_prompt_asks_for_a_description(bench: Bench) -> None:
-    response = Counter(bench, seen('green')).ask('')
+    response = QueryHarness(bench, predict_color('green')).ask('')
     assert (response.success, response.answer) == (True, 'the scene is green')
 
 
 def test_before_the_first_frame_the_error_names_it(bench: Bench) -> None:
-    response = Counter(bench, failing(NoFrameError('no frame yet'))).ask()
+    response = QueryHarness(bench, predict_error(NoFrameError('no frame yet'))).ask()
     assert (response.success, response.message) == (False, 'no frame yet')
     assert response.error_code == Query.Response.NO_FRAME
     assert response.abstain_reason == Query.Response.ABSTAIN_NOT_SEEN
@@ -424,35 +432,35 @@ def test_before_the_first_frame_the_error_names_it(bench: Bench) -> None:
 
 def test_embeddings_of_another_model_are_never_decoded(bench: Bench) -> None:
     def foreign(request: Any, response: Any) -> Any:
-        response = seen('red')(request, response)
+        response = predict_color('red')(request, response)
         response.model_id = 'other-1-2'
         return response
 
-    counter = Counter(bench, foreign)
-    counter.fill_memory()
+    harness = QueryHarness(bench, foreign)
+    harness.fill_memory()
     for span in ({}, {'start': stamp(START_NS), 'end': stamp(START_NS + 900 * MS)}):
-        response = counter.ask(**span)
+        response = harness.ask(**span)
         assert not response.success
         assert response.message == (
             "predict uses model 'other-1-2', query_node uses 'fake-00000000-00000000': "
             'their vectors cannot be compared; set the parameter model to the same value'
         )
         assert response.error_code == Query.Response.MODEL_MISMATCH
-    assert counter.language.decoded == 0
+    assert harness.language.decoded == 0
 
 
 def test_another_models_stream_is_not_remembered(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'))
+    harness = QueryHarness(bench, predict_color('red'))
     hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
     hops.publish(hop('red', 0, model_id='other-1-2'))
     hops.publish(hop('blue', 1))
-    eventually(lambda: counter.node.health.counts['embeddings'] == 2 and not counter.node.backlog)
-    problem = values_of(bench.status(counter.node, lambda s: s.level == b'\x01'))['last trouble']
+    eventually(lambda: harness.node.health.counts['embeddings'] == 2 and not harness.node.backlog)
+    problem = values_of(bench.status(harness.node, lambda s: s.level == b'\x01'))['last trouble']
     assert problem == (
         "a vector of model 'other-1-2' cannot be compared with 'fake-00000000-00000000'"
     )
-    assert counter.node.health.counts['refused'] == 1
-    [stream] = counter.node._memory._streams.values()
+    assert harness.node.health.counts['refused'] == 1
+    [stream] = harness.node._memory._streams.values()
     assert stream.hops.stamps_ns.tolist() == [START_NS + 200 * MS]
 
 
@@ -461,20 +469,20 @@ def test_another_models_stream_is_not_remembered(bench: Bench) -> None:
 
 def test_stored_data_survives_the_node(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
-    counter = Counter(bench, memory_path=str(path))
-    counter.fill_memory()
+    harness = QueryHarness(bench, memory_path=str(path))
+    harness.fill_memory()
     before = bench.call(Search, 'search', Search.Request(text='red'))
-    bench.do(counter.node, counter.node.bring_down)
-    assert bench.do(counter.node, counter.node.bring_up)
+    bench.do(harness.node, harness.node.bring_down)
+    assert bench.do(harness.node, harness.node.bring_up)
     after = bench.call(Search, 'search', Search.Request(text='red'))
     assert before.success and [m.text for m in before.moments] == ['it was red', '']
     assert after == before
-    assert values_of(bench.status(counter.node, lambda s: True))['stored sources'] == 'camera'
+    assert values_of(bench.status(harness.node, lambda s: True))['stored sources'] == 'camera'
 
 
 def test_the_memorys_file_is_at_most_a_second_behind(bench: Bench, tmp_path: Path) -> None:
-    counter = Counter(bench, memory_path=str(tmp_path / 'memory.db'))
-    counter.fill_memory()
+    harness = QueryHarness(bench, memory_path=str(tmp_path / 'memory.db'))
+    harness.fill_memory()
     reader = Store(tmp_path / 'memory.db', read_only=True)
     key = StreamKey('camera', 'What?', fake_models.FACTS.model_id)
     eventually(lambda: len(reader.hops(key)[0]) == 20, 3.0)
@@ -521,11 +529,11 @@ def test_a_file_that_is_not_a_memory_fails_configure_with_one_line(
 
 
 def test_a_full_disk_sets_a_condition_and_the_node_continues(bench: Bench, tmp_path: Path) -> None:
-    counter = Counter(bench, memory_path=str(tmp_path / 'memory.db'))
-    base = counter.node._memory._store._base
+    harness = QueryHarness(bench, memory_path=str(tmp_path / 'memory.db'))
+    base = harness.node._memory._store._base
     [(pages,)] = base.read('PRAGMA page_count')
     base.read(f'PRAGMA max_page_count = {pages}')
-    counter.fill_memory()
+    harness.fill_memory()
     long = TextEvent(
         source='camera',
         prompt='What?',
@@ -535,19 +543,19 @@ def test_a_full_disk_sets_a_condition_and_the_node_continues(bench: Bench, tmp_p
         text='red ' * 10_000,
     )
     bench.publisher(TextEvent, 'text_event', LATCHED).publish(long)
-    status = bench.status(counter.node, lambda s: 'disk is full' in s.message)
+    status = bench.status(harness.node, lambda s: 'disk is full' in s.message)
     assert status.level == b'\x01'
     assert bench.call(Search, 'search', Search.Request(text='red')).success
     base.read('PRAGMA max_page_count = 100000')
-    bench.status(counter.node, lambda s: s.level == b'\x00')
+    bench.status(harness.node, lambda s: s.level == b'\x00')
 
 
 def test_a_disk_that_is_full_at_startup_keeps_the_memory_in_ram(
     bench: Bench, tmp_path: Path, full_disk: None
 ) -> None:
-    counter = Counter(bench, memory_path=str(tmp_path / 'memory.db'))
-    counter.fill_memory()
-    status = bench.status(counter.node, lambda s: 'the disk is full' in s.message)
+    harness = QueryHarness(bench, memory_path=str(tmp_path / 'memory.db'))
+    harness.fill_memory()
+    status = bench.status(harness.node, lambda s: 'the disk is full' in s.message)
     assert status.level == b'\x01' and str(tmp_path / 'memory.db') in status.message
     found = bench.call(Search, 'search', Search.Request(text='red'))
     assert found.success and found.moments
@@ -557,9 +565,9 @@ def test_a_disk_that_is_full_at_startup_keeps_the_memory_in_ram(
 
 
 def test_a_missing_predict_is_reported_in_time(bench: Bench) -> None:
-    counter = Counter(bench, predict_timeout=0.5)
+    harness = QueryHarness(bench, predict_timeout=0.5)
     began_s = time.monotonic()
-    response = counter.ask()
+    response = harness.ask()
     assert 0.5 <= time.monotonic() - began_s < 2
     assert response.message == f'no node serves {bench.namespace}/predict (waited 0.5 s)'
     assert response.error_code == Query.Response.UNAVAILABLE
@@ -567,14 +575,14 @@ def test_a_missing_predict_is_reported_in_time(bench: Bench) -> None:
 
 
 def test_predict_that_comes_late_is_waited_for(bench: Bench) -> None:
-    counter = Counter(bench, predict_timeout=5.0)
+    harness = QueryHarness(bench, predict_timeout=5.0)
     threading.Timer(
         0.4,
         lambda: bench.probe.create_service(
-            Predict, 'predict', seen('red'), callback_group=ReentrantCallbackGroup()
+            Predict, 'predict', predict_color('red'), callback_group=ReentrantCallbackGroup()
         ),
     ).start()
-    assert counter.ask().answer == 'the scene is red'
+    assert harness.ask().answer == 'the scene is red'
 
 
 def test_a_prediction_over_the_past_has_a_longer_timeout(bench: Bench) -> None:
@@ -582,19 +590,19 @@ def test_a_prediction_over_the_past_has_a_longer_timeout(bench: Bench) -> None:
         until_s = time.monotonic() + 1.2
         while time.monotonic() < until_s:
             await slept(bench)
-        return seen('red')(request, response)
+        return predict_color('red')(request, response)
 
     bench.probe.create_service(
         Predict, 'predict', predict, callback_group=ReentrantCallbackGroup()
     )
-    counter = Counter(bench, predict_timeout=0.5)
-    response = counter.ask(start=stamp(START_NS), end=stamp(NOW))
+    harness = QueryHarness(bench, predict_timeout=0.5)
+    response = harness.ask(start=stamp(START_NS), end=stamp(NOW))
     assert response.success and response.basis == Query.Response.BASIS_FRAMES
-    assert 'did not answer within 0.5 s' in counter.ask().message
+    assert 'did not answer within 0.5 s' in harness.ask().message
 
 
 def test_a_hung_predict_is_reported_in_time_and_the_next_answer_is_correct(bench: Bench) -> None:
-    answers: list[Any] = [None, seen('blue')]
+    answers: list[Any] = [None, predict_color('blue')]
     free = threading.Event()
 
     async def predict(request: Any, response: Any) -> Any:
@@ -602,20 +610,20 @@ def test_a_hung_predict_is_reported_in_time_and_the_next_answer_is_correct(bench
         if answer is None:
             while not free.is_set():
                 await slept(bench)
-            return seen('red')(request, response)
+            return predict_color('red')(request, response)
         return answer(request, response)
 
     bench.probe.create_service(
         Predict, 'predict', predict, callback_group=ReentrantCallbackGroup()
     )
-    counter = Counter(bench, predict_timeout=0.5)
-    response = counter.ask()
+    harness = QueryHarness(bench, predict_timeout=0.5)
+    response = harness.ask()
     assert (response.success, response.message) == (
         False,
         f'no answer in time: {bench.namespace}/predict did not answer within 0.5 s',
     )
     free.set()
-    assert counter.ask().answer == 'the scene is blue'
+    assert harness.ask().answer == 'the scene is blue'
 
 
 async def slept(bench: Bench) -> None:
@@ -628,7 +636,7 @@ async def slept(bench: Bench) -> None:
 
 
 def test_64_questions_at_once_are_all_answered(bench: Bench) -> None:
-    Counter(bench, seen('red'))
+    QueryHarness(bench, predict_color('red'))
     deep = QoSProfile(depth=256)
     client = bench.probe.create_client(Query, 'query', qos_profile=deep)
     assert client.wait_for_service(5)
@@ -638,13 +646,13 @@ def test_64_questions_at_once_are_all_answered(bench: Bench) -> None:
 
 
 def test_an_answer_waits_for_no_timer(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'))
-    latencies = sorted(counter.ask().latency.nanosec for _ in range(9))
+    harness = QueryHarness(bench, predict_color('red'))
+    latencies = sorted(harness.ask().latency.nanosec for _ in range(9))
     assert latencies[4] < 300 * MS  # the next timer would be the diagnostics', once a second
 
 
 def test_requests_beyond_the_limit_get_busy(bench: Bench) -> None:
-    Counter(bench, max_waiting=1, predict_timeout=1.0)
+    QueryHarness(bench, max_waiting=1, predict_timeout=1.0)
     client = bench.probe.create_client(Query, 'query')
     assert client.wait_for_service(5)
     first, second = (client.call_async(Query.Request(prompt='a')) for _ in range(2))
@@ -666,20 +674,20 @@ class FaultyLanguage(fake_models.FakeLanguage):
 
 
 def test_an_exception_in_the_model_thread_is_reported_and_survived(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'), FaultyLanguage())
-    response = counter.ask()
+    harness = QueryHarness(bench, predict_color('red'), FaultyLanguage())
+    response = harness.ask()
     assert (response.success, response.message) == (False, 'RuntimeError: no memory')
     assert response.error_code == Query.Response.INTERNAL
-    assert counter.node.health.counts['requests failed'] == 1
-    assert counter.ask().answer == 'the scene is red'
+    assert harness.node.health.counts['requests failed'] == 1
+    assert harness.ask().answer == 'the scene is red'
 
 
 # Search.
 
 
 def test_search_finds_remembered_moments_best_first(bench: Bench) -> None:
-    counter = Counter(bench)
-    counter.fill_memory()
+    harness = QueryHarness(bench)
+    harness.fill_memory()
     response = bench.call(Search, 'search', Search.Request(text='something red'))
     assert response == Search.Response(
         success=True,
@@ -718,8 +726,8 @@ def test_search_finds_remembered_moments_best_first(bench: Bench) -> None:
     ],
 )
 def test_a_bad_search_is_refused(bench: Bench, fields: dict[str, Any], message: str) -> None:
-    counter = Counter(bench)
-    counter.fill_memory()
+    harness = QueryHarness(bench)
+    harness.fill_memory()
     response = bench.call(Search, 'search', Search.Request(**fields))
     assert not response.success and response.message.startswith(message)
     assert response.error_code == Search.Response.BAD_INPUT
@@ -733,8 +741,8 @@ class Watcher:
     """Publishes embeddings and sends Watch goals."""
 
     def __init__(self, bench: Bench, **values: Any) -> None:
-        self.counter = Counter(bench, **values)
-        self.node = self.counter.node
+        self.harness = QueryHarness(bench, **values)
+        self.node = self.harness.node
         self.client: ActionClient = bench.action(Watch, 'watch')
         self.hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
         self.feedback: list[Watch.Feedback] = []

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import bags
-from helpers.annotated_bags import SAYS, SHORT, film, save_start, tune_config
+from helpers.annotated_bags import CAPTIONS, SHORT, film, save_start, tune_config
 from helpers.node_harness import LATCHED, RELIABLE, Bench, eventually, values_of
 from helpers.ros_processes import NODES, ROOT, Process, Processes, play
 from std_msgs.msg import Header
@@ -62,11 +62,11 @@ class Stack:
             )
             self.processes[node] = processes.start(node, f'/{name}', mine)
         for node, process in self.processes.items():
-            process.says(f'[{name}.{node}]: active')
+            process.wait_for_line(f'[{name}.{node}]: active')
         self._bench, self._name = bench, name
-        self.embeddings = bench.hear(SemanticEmbedding, f'/{name}/semantic_embedding', RELIABLE)
-        self.events = bench.hear(TextEvent, f'/{name}/text_event', LATCHED)
-        self.processed = bench.hear(Header, f'/{name}/frame_processed', RELIABLE)
+        self.embeddings = bench.collect(SemanticEmbedding, f'/{name}/semantic_embedding', RELIABLE)
+        self.events = bench.collect(TextEvent, f'/{name}/text_event', LATCHED)
+        self.processed = bench.collect(Header, f'/{name}/frame_processed', RELIABLE)
 
     def settle(self, decodes: int) -> None:
         """Wait until all embeddings and changes are processed, with this number of decodes."""
@@ -248,7 +248,7 @@ def test_a_model_that_was_tuned_on_a_bag_runs_in_the_stack(
     # All words come from the annotations; after such a short training, whether whole sentences are
     # right depends on the machine's arithmetic.
     texts = [event.text for event in live if event.state is State.ENDED]
-    known = {word for text in SAYS.values() for word in text.lower().split()}
+    known = {word for text in CAPTIONS.values() for word in text.lower().split()}
     assert len(texts) >= 5 and all(texts)
     assert {word for text in texts for word in text.split()} <= known
 
@@ -265,8 +265,8 @@ def test_play_at_a_rate_keeps_time_stamps_and_clock(ros: int, bench: Bench, movi
 
     from vljepa_ros.nodes.conversions import to_ns
 
-    pictures = bench.hear(CompressedImage, '/elsewhere')
-    clock = bench.hear(Clock, '/clock')
+    pictures = bench.collect(CompressedImage, '/elsewhere')
+    clock = bench.collect(Clock, '/clock')
     found = play(
         ros, moving, '--rate', '8', '--topic-remap', f'{bags.TOPIC}:=/elsewhere', '--json'
     )

@@ -50,10 +50,10 @@ class Robot:
         camera = {'camera.topic': '/camera/image_raw', 'camera.transport': 'compressed'}
         self.nodes = {name: self.start(name, camera) for name in NODES}
         for node in self.nodes.values():
-            node.says('active')
+            node.wait_for_line('active')
         self.client = Client('/planner', timeout_s=30.0, context=rclpy.get_default_context())
         self.bench = Bench()
-        self.embeddings = self.bench.hear(
+        self.embeddings = self.bench.collect(
             SemanticEmbedding, '/planner/semantic_embedding', RELIABLE
         )
         self.watched: dict[str, Watching] = {}
@@ -168,7 +168,7 @@ def test_stored_data_survives_a_killed_node(robot: Robot) -> None:
     before = robot.client.search('it is dark', limit=1)[0]
     robot.nodes['query_node'].kill()
     robot.nodes['query_node'] = robot.start('query_node', {})
-    robot.nodes['query_node'].says('active')
+    robot.nodes['query_node'].wait_for_line('active')
     after = robot.client.search('it is dark', limit=1)[0]
     assert (after.start_ns, after.end_ns, after.text) == (
         before.start_ns,

@@ -56,7 +56,7 @@ class Cell:
     def up(self, *names: str) -> None:
         self.begin(*names)
         for name in names:
-            self.nodes[name].says(f'[cell.{name}]: active')
+            self.nodes[name].wait_for_line(f'[cell.{name}]: active')
 
     def ask(self) -> tuple[Query.Response, float]:
         began_s = time.monotonic()
@@ -65,7 +65,7 @@ class Cell:
 
     def feed(self, first: int, count: int) -> None:
         publisher = self.bench.publisher(Image, '/cell/image')
-        done = self.bench.hear(Header, '/cell/frame_processed')
+        done = self.bench.collect(Header, '/cell/frame_processed')
         for n in range(count):
             message = image_message('red', START_NS + (first + n) * 100 * MS)
             for _ in range(5):  # best effort, and discovery takes its time: it may get lost
@@ -94,7 +94,7 @@ def test_a_missing_predict_is_reported_within_the_timeout(cell: Cell) -> None:
 
 def test_when_it_comes_the_stack_is_whole(cell: Cell) -> None:
     cell.up('perception_node')
-    events = cell.bench.hear(TextEvent, '/cell/text_event', LATCHED)
+    events = cell.bench.collect(TextEvent, '/cell/text_event', LATCHED)
     cell.feed(0, 8)
     assert events.wait(1)[0].state == TextEvent.STATE_STARTED
     response, _ = cell.ask()
@@ -132,7 +132,7 @@ def test_a_restarted_decoder_republishes_open_segments_and_continues(
 ) -> None:
     cell.nodes['decoder_node'].kill()
     cell.up('decoder_node')
-    events = cell.bench.hear(TextEvent, '/cell/text_event', LATCHED)
+    events = cell.bench.collect(TextEvent, '/cell/text_event', LATCHED)
     [open_still] = events.wait(1, 20.0)  # though nothing changed since
     assert open_still.state == TextEvent.STATE_STARTED
     cell.feed(200, 4)  # a gap resets the stream, which is a change
@@ -143,7 +143,7 @@ def test_a_restarted_decoder_republishes_open_segments_and_continues(
 
 
 def test_ctrl_c_publishes_final_texts_and_exits_without_a_traceback(cell: Cell) -> None:
-    events = cell.bench.hear(TextEvent, '/cell/text_event', LATCHED)
+    events = cell.bench.collect(TextEvent, '/cell/text_event', LATCHED)
     eventually(lambda: events and events[-1].state == TextEvent.STATE_STARTED)
     slow = cell.nodes['change_detection_node']  # as on a busy machine: the others are ahead
     slow.pause()
@@ -152,7 +152,7 @@ def test_ctrl_c_publishes_final_texts_and_exits_without_a_traceback(cell: Cell) 
     time.sleep(0.5)
     slow.resume()
     for process in cell.nodes.values():
-        assert process.ends(20.0) == 0
+        assert process.wait(20.0) == 0
         assert not [line for line in process.lines if 'Traceback' in line]
     eventually(lambda: events[-1].state == TextEvent.STATE_ENDED)
 
@@ -184,7 +184,7 @@ def test_a_failed_start_gives_one_line_and_an_exit_status(
         for n, (values, message) in enumerate(cases)
     ]
     for process, message in started:
-        assert process.ends() == ExitStatus.CONFIGURATION
+        assert process.wait() == ExitStatus.CONFIGURATION
         errors = [line for line in process.lines if '[ERROR]' in line]
         assert len(errors) == 1, process.lines
         assert 'cannot configure: ' in errors[0]

@@ -14,7 +14,7 @@ from helpers.node_harness import (
     RELIABLE,
     START_NS,
     Bench,
-    Heard,
+    Collected,
     eventually,
     image_message,
     stamp,
@@ -42,14 +42,14 @@ class Robot:
     bench: Bench
     process: Process
 
-    def hear(self, kind: type, topic: str) -> Heard:
+    def collect(self, kind: type, topic: str) -> Collected:
         latched = topic in ('text_event', 'model_info')
-        return self.bench.hear(kind, f'/{self.name}/{topic}', LATCHED if latched else RELIABLE)
+        return self.bench.collect(kind, f'/{self.name}/{topic}', LATCHED if latched else RELIABLE)
 
     def feed(self, colors: list[str], first: int = 0) -> None:
         """Publish images at the model's rate, each after the previous one was processed."""
         publisher = self.bench.publisher(Image, f'/{self.name}/camera/image_raw')
-        done = self.bench.hear(Header, f'/{self.name}/frame_processed')
+        done = self.bench.collect(Header, f'/{self.name}/frame_processed')
         for n, color in enumerate(colors):
             publisher.publish(image_message(color, START_NS + (first + n) * 100 * MS, self.name))
             done.wait(n + 1)
@@ -88,7 +88,7 @@ def robots(processes: Processes, tiny_folder: Path) -> Iterator[tuple[Robot, Rob
     one, two = (Robot(name, bench, process) for name, process in begun)
     for robot in (one, two):
         for node in NODES:
-            robot.process.says(f'[{robot.name}.{node}]: active')
+            robot.process.wait_for_line(f'[{robot.name}.{node}]: active')
     yield one, two
     bench.close()
 
@@ -118,9 +118,9 @@ def test_a_query_before_the_first_frame_reports_it(robot: Robot) -> None:
 
 
 def test_frames_in_events_and_answers_out(robot: Robot) -> None:
-    embeddings = robot.hear(SemanticEmbedding, 'semantic_embedding')
-    events = robot.hear(TextEvent, 'text_event')
-    [info] = robot.hear(ModelInfo, 'model_info').wait(1)
+    embeddings = robot.collect(SemanticEmbedding, 'semantic_embedding')
+    events = robot.collect(TextEvent, 'text_event')
+    [info] = robot.collect(ModelInfo, 'model_info').wait(1)
     assert info.model_id.startswith('tiny-')
     robot.feed(['red'] * 12 + ['blue'] * 12)
     hops = embeddings.wait(12)
@@ -154,7 +154,7 @@ def test_64_queries_at_once_are_all_answered(robot: Robot) -> None:
 
 def test_two_robots_in_one_domain_do_not_mix(robots: tuple[Robot, Robot]) -> None:
     one, two = robots
-    heard = [robot.hear(SemanticEmbedding, 'semantic_embedding') for robot in robots]
+    heard = [robot.collect(SemanticEmbedding, 'semantic_embedding') for robot in robots]
     before = len(heard[0])
     two.feed(['green'] * 6)
     assert {m.header.frame_id for m in heard[1].wait(3)} == {'robot2'}
@@ -180,7 +180,7 @@ def test_a_lifecycle_manager_can_reconfigure_it(robot: Robot) -> None:
         name = '/robot1/perception_node/change_state'
         assert robot.bench.call(ChangeState, name, request, 30.0).success
 
-    infos = robot.hear(ModelInfo, 'model_info')
+    infos = robot.collect(ModelInfo, 'model_info')
     infos.wait(1)
     change(Transition.TRANSITION_DEACTIVATE)
     assert robot.ask('What?').message == 'inactive: perception_node is inactive'
@@ -191,7 +191,7 @@ def test_a_lifecycle_manager_can_reconfigure_it(robot: Robot) -> None:
     change(Transition.TRANSITION_CONFIGURE)
     change(Transition.TRANSITION_ACTIVATE)
     assert infos.wait(2)[-1].rate == 5.0
-    embeddings = robot.hear(SemanticEmbedding, 'semantic_embedding')
+    embeddings = robot.collect(SemanticEmbedding, 'semantic_embedding')
     robot.feed(['red'] * 8, first=100)
     hops = embeddings.wait(2)
     assert hops[1].header.stamp == stamp(START_NS + (100 + 6) * 100 * MS)  # every second frame
@@ -199,7 +199,7 @@ def test_a_lifecycle_manager_can_reconfigure_it(robot: Robot) -> None:
 
 def test_ctrl_c_ends_the_streams_and_the_process(robots: tuple[Robot, Robot]) -> None:
     two = robots[1]
-    events = two.hear(TextEvent, 'text_event')
+    events = two.collect(TextEvent, 'text_event')
     events.wait(1)
     segments = two.process.own_segments()
     assert two.process.interrupt() == 0

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from helpers.annotated_bags import EACH_S, SAYS, SHORT, film, tune_config
+from helpers.annotated_bags import CAPTIONS, EACH_S, SHORT, film, tune_config
 from helpers.tiny_streaming import tower
 from safetensors.torch import load_file
 
@@ -53,7 +53,9 @@ def edited(printed: str, colors: list[str]) -> Iterator[str]:
     first = json.loads(printed.splitlines()[0])
     for number, colour in enumerate(colors):
         begin = EACH_S * number
-        yield json.dumps({**first, 'start': begin, 'end': begin + EACH_S, 'text': SAYS[colour]})
+        yield json.dumps(
+            {**first, 'start': begin, 'end': begin + EACH_S, 'text': CAPTIONS[colour]}
+        )
 
 
 def test_from_my_bag_to_my_model(
@@ -85,7 +87,7 @@ def test_from_my_bag_to_my_model(
     assert after['answered'] >= 0.75
     _, said, _ = vljepa('annotate', held_out.source, '--json', '--model', tmp_path / 'mine')
     texts = {json.loads(line)['text'] for line in said.splitlines()}
-    assert texts & {text.lower() for text in SAYS.values()}
+    assert texts & {text.lower() for text in CAPTIONS.values()}
     assert json.loads((tmp_path / 'mine' / 'tuning.json').read_text())['before'] == before
 
 
