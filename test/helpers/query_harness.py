@@ -69,14 +69,14 @@ class QueryHarness:
         self.bench, self.predict_requests = bench, []  # type: ignore[var-annotated]
         if predict is not None:
 
-            def note(request: Any, response: Any) -> Any:
+            def record(request: Any, response: Any) -> Any:
                 self.predict_requests.append(request)
                 return predict(request, response)
 
             bench.probe.create_service(
                 Predict,
                 'predict',
-                note,
+                record,
                 callback_group=ReentrantCallbackGroup(),
                 qos_profile=QoSProfile(depth=256),
             )
@@ -117,11 +117,16 @@ class QueryHarness:
                 **common,
             )
         )
-        eventually(lambda: len(self.remembered()) == 2)
+        eventually(lambda: len(self.stored_moments()) == 2)
         events.publish(TextEvent(segment_id=0, state=2, text='it was red', **common))
-        eventually(lambda: any(moment.text for moment in self.remembered()))
+        eventually(lambda: any(moment.text for moment in self.stored_moments()))
 
-    def remembered(self) -> list[Moment]:
+    @property
+    def watch_count(self) -> int:
+        """Number of pending watches."""
+        return int(self.node.describe()['watches'])
+
+    def stored_moments(self) -> list[Moment]:
         return self.bench.call(Search, 'search', Search.Request(text='red')).moments
 
 
@@ -138,6 +143,3 @@ def hop(color: str, number: int, **changes: Any) -> SemanticEmbedding:
     for name, value in changes.items():
         setattr(message, name, value)
     return message
-
-
-# Questions.

@@ -36,23 +36,23 @@ def example(name: str) -> Any:
 
 def test_the_script_asks_about_now_and_the_past_and_watches(bench: Bench, robot: Client) -> None:
     QueryHarness(bench, predict_color('red')).fill_memory()
-    said = example('ask').main(robot, 'it is green', 0.2)
-    assert said[0].startswith('Is the light on? ') or said[0].startswith('I cannot tell')
-    assert said[-1] == '"it is green" did not come true' and len(said) == 3
+    lines = example('ask').main(robot, 'it is green', 0.2)
+    assert len(lines) == 3 and 'light' in lines[0]
+    assert 'it is green' in lines[2] and 'not' in lines[2]
 
 
-# Behaviours.
+# Behaviors.
 
 
-def ticked(behaviour: Any, until: Any) -> Any:
+def ticked(behavior: Any, until: Any) -> Any:
     """Tick a behavior until it has finished."""
 
     def tick() -> Any:
-        behaviour.tick_once()
-        return behaviour.status is not until or None
+        behavior.tick_once()
+        return behavior.status is not until or None
 
     eventually(tick, 10.0)
-    return behaviour.status
+    return behavior.status
 
 
 def test_a_behaviour_succeeds_on_a_confident_yes_only(bench: Bench, robot: Client) -> None:
@@ -60,9 +60,8 @@ def test_a_behaviour_succeeds_on_a_confident_yes_only(bench: Bench, robot: Clien
     running = trees.common.Status.RUNNING
     Holds = example('behaviour').Holds  # noqa: N806
     QueryHarness(bench, predict_color('red'))
-    behaviour = Holds(robot, 'Is it red?', confidence=0.0)
-    behaviour._robot = Scripted('yes', 0.9)
-    assert ticked(behaviour, running) is trees.common.Status.SUCCESS
+    behavior = Holds(Scripted('yes', 0.9), 'Is it red?', confidence=0.0)
+    assert ticked(behavior, running) is trees.common.Status.SUCCESS
     for answer, confidence in (('no', 0.9), ('yes', 0.3)):
         other = Holds(Scripted(answer, confidence), 'Is it red?')
         assert ticked(other, running) is trees.common.Status.FAILURE
@@ -91,19 +90,19 @@ def test_a_behavior_waits_for_a_condition_without_blocking(bench: Bench, robot: 
     running = trees.common.Status.RUNNING
     harness = QueryHarness(bench)
     hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
-    behaviour = example('behaviour').Happens(robot, 'it is blue')
+    behavior = example('behaviour').Happens(robot, 'it is blue')
     began_s = time.monotonic()
-    behaviour.tick_once()
-    assert behaviour.status is running and time.monotonic() - began_s < 0.5
-    eventually(lambda: harness.node._watched)
+    behavior.tick_once()
+    assert behavior.status is running and time.monotonic() - began_s < 0.5
+    eventually(lambda: harness.watch_count == 1)
     for n in range(3):
         hops.publish(hop('blue', n))
-    assert ticked(behaviour, running) is trees.common.Status.SUCCESS
+    assert ticked(behavior, running) is trees.common.Status.SUCCESS
     left = example('behaviour').Happens(robot, 'it is green')
     left.tick_once()
-    eventually(lambda: harness.node._watched)
+    eventually(lambda: harness.watch_count == 1)
     left.stop(trees.common.Status.INVALID)
-    eventually(lambda: not harness.node._watched)
+    eventually(lambda: harness.watch_count == 0)
 
 
 # Tools.

@@ -12,6 +12,7 @@ import pytest
 from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Duration
 from helpers import fake_models
+from helpers.full_disk import Disk
 from helpers.node_harness import (
     LATCHED,
     MS,
@@ -23,6 +24,7 @@ from helpers.node_harness import (
     stamp,
     values_of,
 )
+from helpers.printed import numbers
 from helpers.query_harness import (
     NOW,
     QueryHarness,
@@ -34,7 +36,7 @@ from helpers.query_harness import (
 )
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rclpy.action import ActionClient
+from rclpy.action import ActionClient, ActionServer
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
@@ -110,7 +112,7 @@ def test_a_question_about_a_span_is_passed_on(bench: Bench) -> None:
     assert harness.predict_requests == [Predict.Request(source='rear', prompts=['Why?'], **span)]
 
 
-def looking(*colors: str) -> Any:
+def predict_colors(*colors: str) -> Any:
     """Return a handler of `predict` that answers with one window per color."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
@@ -125,7 +127,7 @@ def looking(*colors: str) -> Any:
 
 
 def test_a_long_span_is_answered_segment_by_segment(bench: Bench) -> None:
-    harness = QueryHarness(bench, looking('red', 'blue', 'blue', 'green'))
+    harness = QueryHarness(bench, predict_colors('red', 'blue', 'blue', 'green'))
     response = harness.ask('What happened?', start=stamp(START_NS), end=stamp(NOW))
     assert response.answer == 'the scene is red; the scene is blue; the scene is green'
     assert response.basis == Query.Response.BASIS_FRAMES
@@ -153,9 +155,9 @@ def test_another_prompts_memory_answers_no_question(bench: Bench) -> None:
         assert response.abstained is abstained, prompt
         not_seen = Query.Response.ABSTAIN_NOT_SEEN if abstained else Query.Response.ABSTAIN_NONE
         assert response.abstain_reason == not_seen
-    told = harness.ask('Is it hot?', candidates=['yes', 'no'], **span)
-    assert told.answer == 'it was red; the scene is blue'
-    assert [moment.text for moment in told.evidence] == ['it was red', 'the scene is blue']
+    response = harness.ask('Is it hot?', candidates=['yes', 'no'], **span)
+    assert response.answer == 'it was red; the scene is blue'
+    assert [moment.text for moment in response.evidence] == ['it was red', 'the scene is blue']
 
 
 def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench) -> None:
@@ -216,11 +218,12 @@ def test_stored_data_of_other_models_is_reported(bench: Bench, tmp_path: Path) -
     harness = QueryHarness(
         bench, predict_error(NotStoredError('no frames are stored')), memory_path=str(path)
     )
-    told = 'stored streams of other models, not searched: 1'
     response = harness.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
-    assert not response.success and response.message == f'no frames are stored; {told}'
+    assert not response.success and response.error_code == Query.Response.NOT_STORED
+    refusal, _, note = response.message.partition('; ')
+    assert refusal == 'no frames are stored' and 'other models' in note and numbers(note) == [1]
     found = bench.call(Search, 'search', Search.Request(text='red'))
-    assert found.success and not found.moments and found.message == told
+    assert found.success and not found.moments and found.message == note
 
 
 def test_an_answer_from_memory_has_the_stamps_of_the_hops_that_it_rests_on(bench: Bench) -> None:
@@ -249,24 +252,22 @@ def test_a_span_that_is_stored_nowhere_reports_the_first_reason(bench: Bench) ->
 
 def test_the_service_answers_inactive_before_configure(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_color('red'), up=False)
-    inactive = harness.ask()
-    assert inactive.message == 'inactive: query_node is unconfigured'
-    assert inactive.error_code == Query.Response.INACTIVE
-    found = bench.call(Search, 'search', Search.Request(text='red'))
-    assert (found.success, found.message) == (False, 'inactive: query_node is unconfigured')
+    for response in (harness.ask(), bench.call(Search, 'search', Search.Request(text='red'))):
+        assert not response.success and response.error_code == Query.Response.INACTIVE
+        assert 'query_node' in response.message and 'unconfigured' in response.message
     bench.do(harness.node, harness.node.bring_up)
     assert harness.ask().success
     bench.do(harness.node, harness.node.trigger_deactivate)
-    assert harness.ask().message == 'inactive: query_node is inactive'
+    assert harness.ask().error_code == Query.Response.INACTIVE
 
 
 def test_a_question_in_hand_at_cleanup_is_answered_inactive(bench: Bench) -> None:
-    asked, free = threading.Event(), threading.Event()
+    requested, released = threading.Event(), threading.Event()
 
     async def predict(request: Any, response: Any) -> Any:
-        asked.set()
-        while not free.is_set():
-            await slept(bench)
+        requested.set()
+        while not released.is_set():
+            await pause(bench)
         return predict_color('red')(request, response)
 
     bench.probe.create_service(
@@ -278,14 +279,12 @@ def test_a_question_in_hand_at_cleanup_is_answered_inactive(bench: Bench) -> Non
     client = bench.probe.create_client(Query, 'query')
     assert client.wait_for_service(5)
     future = client.call_async(Query.Request(prompt='What?'))
-    assert asked.wait(5)
+    assert requested.wait(5)
     bench.do(node, node.bring_down)
-    free.set()
+    released.set()
     eventually(future.done)
-    assert (future.result().success, future.result().message) == (
-        False,
-        'inactive: query_node is unconfigured',
-    )
+    assert not future.result().success
+    assert future.result().error_code == Query.Response.INACTIVE
     assert logged == []
 
 
@@ -350,7 +349,7 @@ def test_a_watch_does_not_count_unfamiliar_hops(bench: Bench) -> None:
     for n, share in enumerate([0.0, 0.9, 0.0]):
         watcher.hops.publish(hop('blue', n, unfamiliar=share))
         eventually(lambda n=n: len(watcher.feedback) >= 2 * (n + 1))
-    assert len(watcher.node._watched) == 2
+    assert watcher.harness.watch_count == 2
     third = {f.stamp.nanosec // MS: f for f in watcher.feedback}[200]
     assert (third.score, round(third.unfamiliar, 3)) == (0.0, 0.9)
     watcher.hops.publish(hop('blue', 3))
@@ -441,27 +440,27 @@ def test_embeddings_of_another_model_are_never_decoded(bench: Bench) -> None:
     for span in ({}, {'start': stamp(START_NS), 'end': stamp(START_NS + 900 * MS)}):
         response = harness.ask(**span)
         assert not response.success
-        assert response.message == (
-            "predict uses model 'other-1-2', query_node uses 'fake-00000000-00000000': "
-            'their vectors cannot be compared; set the parameter model to the same value'
-        )
         assert response.error_code == Query.Response.MODEL_MISMATCH
+        for model_id in ('other-1-2', fake_models.FACTS.model_id):
+            assert model_id in response.message
     assert harness.language.decoded == 0
 
 
-def test_another_models_stream_is_not_remembered(bench: Bench) -> None:
-    harness = QueryHarness(bench, predict_color('red'))
+def test_streams_of_other_models_are_not_stored(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / 'memory.db'
+    harness = QueryHarness(bench, predict_color('red'), memory_path=str(path))
     hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
     hops.publish(hop('red', 0, model_id='other-1-2'))
     hops.publish(hop('blue', 1))
     eventually(lambda: harness.node.health.counts['embeddings'] == 2 and not harness.node.backlog)
     problem = values_of(bench.status(harness.node, lambda s: s.level == b'\x01'))['last trouble']
-    assert problem == (
-        "a vector of model 'other-1-2' cannot be compared with 'fake-00000000-00000000'"
-    )
+    assert "'other-1-2'" in problem and fake_models.FACTS.model_id in problem
     assert harness.node.health.counts['refused'] == 1
-    [stream] = harness.node._memory._streams.values()
-    assert stream.hops.stamps_ns.tolist() == [START_NS + 200 * MS]
+    stored = Store(path, read_only=True)
+    eventually(stored.streams, 5.0)  # the node commits once a second
+    [key] = stored.streams()
+    assert key.model_id == fake_models.FACTS.model_id
+    assert stored.hops(key).stamps_ns.tolist() == [START_NS + 200 * MS]
 
 
 # The memory's file.
@@ -518,7 +517,7 @@ def test_get_state_answers_while_a_big_memory_is_read(
 def test_a_file_that_is_not_a_memory_fails_configure_with_one_line(
     bench: Bench, tmp_path: Path
 ) -> None:
-    (tmp_path / 'notes').write_text('a diary, ' * 1000)
+    (tmp_path / 'notes').write_text('no database ' * 1000)
     pool = fake_pool(lambda: Model(fake_models.FACTS, None, fake_models.FakeLanguage()))
     node = bench.start(QueryNode, pool, up=False, memory_path=str(tmp_path / 'notes'))
     lines: list[str] = []
@@ -528,11 +527,11 @@ def test_a_file_that_is_not_a_memory_fails_configure_with_one_line(
     assert line.startswith('cannot configure: ') and 'notes cannot be used: ' in line
 
 
-def test_a_full_disk_sets_a_condition_and_the_node_continues(bench: Bench, tmp_path: Path) -> None:
+def test_a_full_disk_sets_a_condition_and_the_node_continues(
+    bench: Bench, tmp_path: Path, disk: Disk
+) -> None:
     harness = QueryHarness(bench, memory_path=str(tmp_path / 'memory.db'))
-    base = harness.node._memory._store._base
-    [(pages,)] = base.read('PRAGMA page_count')
-    base.read(f'PRAGMA max_page_count = {pages}')
+    disk.fill()
     harness.fill_memory()
     long = TextEvent(
         source='camera',
@@ -543,10 +542,10 @@ def test_a_full_disk_sets_a_condition_and_the_node_continues(bench: Bench, tmp_p
         text='red ' * 10_000,
     )
     bench.publisher(TextEvent, 'text_event', LATCHED).publish(long)
-    status = bench.status(harness.node, lambda s: 'disk is full' in s.message)
+    status = bench.status(harness.node, lambda s: 'full' in s.message)
     assert status.level == b'\x01'
     assert bench.call(Search, 'search', Search.Request(text='red')).success
-    base.read('PRAGMA max_page_count = 100000')
+    disk.clear()
     bench.status(harness.node, lambda s: s.level == b'\x00')
 
 
@@ -555,7 +554,7 @@ def test_a_disk_that_is_full_at_startup_keeps_the_memory_in_ram(
 ) -> None:
     harness = QueryHarness(bench, memory_path=str(tmp_path / 'memory.db'))
     harness.fill_memory()
-    status = bench.status(harness.node, lambda s: 'the disk is full' in s.message)
+    status = bench.status(harness.node, lambda s: 'full' in s.message)
     assert status.level == b'\x01' and str(tmp_path / 'memory.db') in status.message
     found = bench.call(Search, 'search', Search.Request(text='red'))
     assert found.success and found.moments
@@ -564,14 +563,14 @@ def test_a_disk_that_is_full_at_startup_keeps_the_memory_in_ram(
 # predict missing or hung; a dead one is a matter of processes (test/system).
 
 
-def test_a_missing_predict_is_reported_in_time(bench: Bench) -> None:
+def test_missing_predict_service_is_reported_within_the_timeout(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_timeout=0.5)
     began_s = time.monotonic()
     response = harness.ask()
     assert 0.5 <= time.monotonic() - began_s < 2
-    assert response.message == f'no node serves {bench.namespace}/predict (waited 0.5 s)'
-    assert response.error_code == Query.Response.UNAVAILABLE
     assert not response.success
+    assert response.error_code == Query.Response.UNAVAILABLE
+    assert f'{bench.namespace}/predict' in response.message and '0.5 s' in response.message
 
 
 def test_predict_that_comes_late_is_waited_for(bench: Bench) -> None:
@@ -589,7 +588,7 @@ def test_a_prediction_over_the_past_has_a_longer_timeout(bench: Bench) -> None:
     async def predict(request: Any, response: Any) -> Any:
         until_s = time.monotonic() + 1.2
         while time.monotonic() < until_s:
-            await slept(bench)
+            await pause(bench)
         return predict_color('red')(request, response)
 
     bench.probe.create_service(
@@ -598,18 +597,19 @@ def test_a_prediction_over_the_past_has_a_longer_timeout(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_timeout=0.5)
     response = harness.ask(start=stamp(START_NS), end=stamp(NOW))
     assert response.success and response.basis == Query.Response.BASIS_FRAMES
-    assert 'did not answer within 0.5 s' in harness.ask().message
+    now = harness.ask()
+    assert now.error_code == Query.Response.UNAVAILABLE and '0.5 s' in now.message
 
 
 def test_a_hung_predict_is_reported_in_time_and_the_next_answer_is_correct(bench: Bench) -> None:
     answers: list[Any] = [None, predict_color('blue')]
-    free = threading.Event()
+    released = threading.Event()
 
     async def predict(request: Any, response: Any) -> Any:
         answer = answers.pop(0)
         if answer is None:
-            while not free.is_set():
-                await slept(bench)
+            while not released.is_set():
+                await pause(bench)
             return predict_color('red')(request, response)
         return answer(request, response)
 
@@ -618,15 +618,13 @@ def test_a_hung_predict_is_reported_in_time_and_the_next_answer_is_correct(bench
     )
     harness = QueryHarness(bench, predict_timeout=0.5)
     response = harness.ask()
-    assert (response.success, response.message) == (
-        False,
-        f'no answer in time: {bench.namespace}/predict did not answer within 0.5 s',
-    )
-    free.set()
+    assert not response.success and response.error_code == Query.Response.UNAVAILABLE
+    assert f'{bench.namespace}/predict' in response.message and '0.5 s' in response.message
+    released.set()
     assert harness.ask().answer == 'the scene is blue'
 
 
-async def slept(bench: Bench) -> None:
+async def pause(bench: Bench) -> None:
     from rclpy.task import Future
 
     future: Future = Future()
@@ -657,9 +655,9 @@ def test_requests_beyond_the_limit_get_busy(bench: Bench) -> None:
     assert client.wait_for_service(5)
     first, second = (client.call_async(Query.Request(prompt='a')) for _ in range(2))
     eventually(lambda: first.done() and second.done())
-    assert sorted([first.result().message, second.result().message]) == [
-        'busy: 1 requests are pending',
-        f'no node serves {bench.namespace}/predict (waited 1 s)',
+    assert sorted([first.result().error_code, second.result().error_code]) == [
+        Query.Response.BUSY,
+        Query.Response.UNAVAILABLE,
     ]
 
 
@@ -676,8 +674,8 @@ class FaultyLanguage(fake_models.FakeLanguage):
 def test_an_exception_in_the_model_thread_is_reported_and_survived(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_color('red'), FaultyLanguage())
     response = harness.ask()
-    assert (response.success, response.message) == (False, 'RuntimeError: no memory')
-    assert response.error_code == Query.Response.INTERNAL
+    assert not response.success and response.error_code == Query.Response.INTERNAL
+    assert response.message == 'RuntimeError: no memory'
     assert harness.node.health.counts['requests failed'] == 1
     assert harness.ask().answer == 'the scene is red'
 
@@ -816,7 +814,7 @@ def test_the_threshold_is_the_goals_or_the_nodes(bench: Bench) -> None:
     nodes, goals = watcher.goal(condition='red'), watcher.goal(condition='red', threshold=0.7)
     watcher.hops.publish(hop('red', 0, vector=half))
     assert watcher.result(goals).result.fired
-    assert len(watcher.node._watched) == 1
+    assert watcher.harness.watch_count == 1
     watcher.hops.publish(hop('red', 1))
     assert watcher.result(nodes).result.moment.end == stamp(START_NS + 200 * MS)
 
@@ -828,7 +826,7 @@ def test_a_watch_ends_with_its_timeout(bench: Bench) -> None:
     found = watcher.result(handle)
     assert found.status == GoalStatus.STATUS_SUCCEEDED
     assert not found.result.fired and found.result.error_code == Watch.Result.TIMEOUT
-    assert watcher.node._watched == []
+    assert watcher.harness.watch_count == 0
 
 
 def test_the_timeout_is_in_ros_time_so_a_paused_bag_does_not_end_it(bench: Bench) -> None:
@@ -843,7 +841,8 @@ def test_the_timeout_is_in_ros_time_so_a_paused_bag_does_not_end_it(bench: Bench
     handle = watcher.goal(condition='it is blue', timeout=Duration(nanosec=200 * MS))
     result = handle.get_result_async()
     tick(START_NS + 100 * MS)
-    time.sleep(0.5)
+    for _ in range(2):  # diagnostics are published once per second of the steady clock
+        bench.status(watcher.node, lambda s: True)
     assert not result.done()
     tick(START_NS + 300 * MS)
     eventually(result.done)
@@ -897,27 +896,21 @@ def test_a_bad_goal_is_aborted_at_once_with_the_reason(
     assert found.result.message.startswith(message)
     assert found.result.error_code == Watch.Result.BAD_INPUT
     [line] = logged
-    assert line.startswith(f'watch refused: {message}')
+    assert message in line
     assert watcher.node.health.counts['goals refused'] == 1
     assert watcher.goal(condition='a').accepted
-    eventually(lambda: len(watcher.node._watched) == 1)
+    eventually(lambda: watcher.harness.watch_count == 1)
 
 
-def test_a_goal_cancelled_before_its_watch_starts_ends(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_goal_canceled_before_its_watch_starts_ends(bench: Bench) -> None:
     """rclpy may receive a goal and its cancellation together, and execute the goal afterwards."""
     watcher = Watcher(bench)
-    watch = watcher.node._watch
-
-    async def late(goal: Any) -> Any:
-        while not goal.is_cancel_requested:
-            await watcher.node.sleep(0.01)
-        return await watch(goal)
-
-    watcher.node._watch_server.register_execute_callback(late)
+    accepted: list[Any] = []
+    [server] = (w for w in watcher.node.waitables if isinstance(w, ActionServer))
+    server.register_handle_accepted_callback(accepted.append)
     handle = watcher.goal(condition='it is blue')
     eventually(handle.cancel_goal_async().done)
+    bench.do(watcher.node, accepted[0].execute)
     found = watcher.result(handle)
     assert (
         found.status == GoalStatus.STATUS_CANCELED
@@ -950,9 +943,10 @@ def test_feedback_comes_from_the_watched_source_only(bench: Bench) -> None:
     for n, source in enumerate(['rear', 'front', 'elsewhere', 'front']):
         watcher.hops.publish(hop('red', n, source=source))
     eventually(lambda: len(watcher.feedback) >= 3)
-    time.sleep(0.2)
-    seen = sorted(f.stamp.nanosec // MS for f in watcher.feedback)
-    assert seen == [0, 200, 600]  # rear, front, front
+    watcher.hops.publish(hop('red', 4, source='rear'))  # its feedback follows all others
+    eventually(lambda: watcher.feedback[-1].stamp == stamp(START_NS + 800 * MS))
+    stamps = sorted(f.stamp.nanosec // MS for f in watcher.feedback)
+    assert stamps == [0, 200, 600, 800]  # rear, front, front, rear
 
 
 def test_an_unknown_source_is_rejected_once_the_sources_are_known(bench: Bench) -> None:
@@ -960,18 +954,23 @@ def test_an_unknown_source_is_rejected_once_the_sources_are_known(bench: Bench) 
     early = watcher.goal(condition='it is blue', source='raer')
     front = watcher.goal(condition='it is blue', source='front')
     assert early.accepted and front.accepted
-    waiting = 'no model_info received yet: cannot verify the sources of watches: front, raer'
-    bench.status(watcher.node, lambda s: values_of(s).get('last trouble') == waiting)
+    bench.status(
+        watcher.node,
+        lambda s: all(
+            text in values_of(s).get('last trouble', '')
+            for text in ('model_info', 'front', 'raer')
+        ),
+    )
     info = bench.publisher(ModelInfo, 'model_info', LATCHED)
     info.publish(ModelInfo(sources=['front', 'rear']))
     found = watcher.result(early)
-    reason = "unknown source 'raer' (known: front, rear)"
-    assert found.status == GoalStatus.STATUS_ABORTED
-    assert (found.result.error_code, found.result.message) == (Watch.Result.BAD_INPUT, reason)
     again = watcher.result(watcher.goal(condition='it is blue', source='raer'))
-    assert again.status == GoalStatus.STATUS_ABORTED and again.result.message == reason
+    for ended in (found, again):
+        assert ended.status == GoalStatus.STATUS_ABORTED
+        assert ended.result.error_code == Watch.Result.BAD_INPUT
+        assert "'raer'" in ended.result.message and 'front, rear' in ended.result.message
     problem = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
-    assert problem == f'watch refused: {reason}'
+    assert again.result.message in problem
     watcher.hops.publish(hop('blue', 0, source='front'))
     assert watcher.result(front).result.fired
 
@@ -994,7 +993,7 @@ def test_goals_are_refused_while_inactive_and_aborted_by_deactivation(bench: Ben
     assert not found.result.fired and found.result.error_code == Watch.Result.INACTIVE
     assert not watcher.goal(condition='it is blue').accepted
     problem = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
-    assert problem == 'watch refused: inactive: query_node is inactive'
+    assert 'query_node' in problem and 'inactive' in problem
 
 
 def test_64_watches_at_once_all_fire_and_one_more_is_busy(bench: Bench) -> None:
@@ -1015,7 +1014,7 @@ def test_64_watches_at_once_all_fire_and_one_more_is_busy(bench: Bench) -> None:
     assert all(f.result().accepted for f in sent)
     assert not watcher.goal(condition='it is blue').accepted
     results = [f.result().get_result_async() for f in sent]
-    time.sleep(0.3)
+    eventually(lambda: watcher.harness.watch_count == 64)
     watcher.hops.publish(hop('blue', 0))
     eventually(lambda: all(f.done() for f in results), 20.0)
     assert all(f.result().result.fired for f in results)

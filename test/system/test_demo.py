@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +38,14 @@ def children(pid: int) -> list[int]:
         if int(fields[1]) == pid and fields[0] != 'Z':
             found.append(int(path.parent.name))
     return found
+
+
+def has_loaded_torch(pid: int) -> bool:
+    """Return whether a process has loaded torch, as nodes do when they load their model."""
+    try:
+        return 'libtorch' in Path(f'/proc/{pid}/maps').read_text()
+    except OSError:
+        return False
 
 
 def test_a_node_that_cannot_start_fails_the_demo_with_the_end_of_its_log(
@@ -76,7 +83,7 @@ def test_an_interrupted_demo_leaves_no_process_behind(
     process = demo('--model', tiny_folder)
     eventually(lambda: len(children(process.pid)) == 5, 120.0)
     started = children(process.pid)
-    time.sleep(4.0)  # any moment will do: this one lies in the middle of the start
+    eventually(lambda: any(map(has_loaded_torch, started)), 120.0)  # in the middle of the start
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == status and err == ''

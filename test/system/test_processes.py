@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 from collections.abc import Iterator
@@ -11,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.node_harness import LATCHED, MS, START_NS, Bench, eventually, image_message
+from helpers.node_harness import (
+    LATCHED,
+    MS,
+    START_NS,
+    Bench,
+    eventually,
+    image_message,
+    publish_until_processed,
+)
 from helpers.ros_processes import Process, Processes
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -65,16 +72,10 @@ class Cell:
 
     def feed(self, first: int, count: int) -> None:
         publisher = self.bench.publisher(Image, '/cell/image')
-        done = self.bench.collect(Header, '/cell/frame_processed')
-        for n in range(count):
-            message = image_message('red', START_NS + (first + n) * 100 * MS)
-            for _ in range(5):  # best effort, and discovery takes its time: it may get lost
-                publisher.publish(message)
-                with contextlib.suppress(AssertionError):
-                    eventually(lambda m=message: m.header.stamp in [h.stamp for h in done], 3.0)
-                    break
-            else:
-                raise AssertionError(f'frame {n} of {count} was not processed')
+        processed = self.bench.collect(Header, '/cell/frame_processed')
+        for n in range(first, first + count):
+            message = image_message('red', START_NS + n * 100 * MS)
+            publish_until_processed(publisher, processed, message)
         self.bench.probe.destroy_publisher(publisher)
 
 
@@ -147,9 +148,11 @@ def test_ctrl_c_publishes_final_texts_and_exits_without_a_traceback(cell: Cell) 
     eventually(lambda: events and events[-1].state == TextEvent.STATE_STARTED)
     slow = cell.nodes['change_detection_node']  # as on a busy machine: the others are ahead
     slow.pause()
+    fast = cell.nodes['query_node']
+    printed = len(fast.lines)
     for process in cell.nodes.values():
         process.popen.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    fast.wait_for_line('[cell.query_node]: inactive', after=printed)
     slow.resume()
     for process in cell.nodes.values():
         assert process.wait(20.0) == 0

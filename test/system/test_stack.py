@@ -17,6 +17,7 @@ from helpers.node_harness import (
     Collected,
     eventually,
     image_message,
+    publish_until_processed,
     stamp,
     values_of,
 )
@@ -49,10 +50,10 @@ class Robot:
     def feed(self, colors: list[str], first: int = 0) -> None:
         """Publish images at the model's rate, each after the previous one was processed."""
         publisher = self.bench.publisher(Image, f'/{self.name}/camera/image_raw')
-        done = self.bench.collect(Header, f'/{self.name}/frame_processed')
-        for n, color in enumerate(colors):
-            publisher.publish(image_message(color, START_NS + (first + n) * 100 * MS, self.name))
-            done.wait(n + 1)
+        processed = self.bench.collect(Header, f'/{self.name}/frame_processed')
+        for n, color in enumerate(colors, first):
+            message = image_message(color, START_NS + n * 100 * MS, self.name)
+            publish_until_processed(publisher, processed, message)
         self.bench.probe.destroy_publisher(publisher)
 
     def ask(self, prompt: str, **fields: object) -> Query.Response:
