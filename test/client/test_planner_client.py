@@ -73,7 +73,7 @@ def test_a_bad_question_is_an_input_error(bench: Bench, client: Client) -> None:
         client.query('What?')
     with pytest.raises(InputError, match=r'60\.000 s'):
         client.query('What?', start_s=80, end_s=20)
-    with pytest.raises(InputError, match='text.*empty'):
+    with pytest.raises(InputError, match=r'text.*empty'):
         client.search('  ')
     with pytest.raises(InputError, match=r'60\.000 s'):
         client.search('red', start_s=80, end_s=20)
@@ -124,7 +124,7 @@ def test_transient_errors_become_busy_after_the_timeout(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_color('red'))
     bench.do(harness.node, harness.node.trigger_deactivate)
     with Client(bench.namespace, 0.5, bench.probe.context) as client:
-        with pytest.raises(BusyError, match='query_node.*inactive'):
+        with pytest.raises(BusyError, match=r'query_node.*inactive'):
             client.query('What?')
         with pytest.raises(BusyError):
             client.watch('it is red').result(5)
@@ -195,9 +195,11 @@ def test_a_missing_stack_is_reported_within_the_timeout(bench: Bench) -> None:
 
 def test_a_question_waits_for_a_stack_that_starts_later(bench: Bench, client: Client) -> None:
     later = client.query_later('What?')
-    with Client(bench.namespace, 0.2, bench.probe.context) as impatient:
-        with pytest.raises(BusyError):
-            impatient.query('What?')
+    with (
+        Client(bench.namespace, 0.2, bench.probe.context) as impatient,
+        pytest.raises(BusyError),
+    ):
+        impatient.query('What?')
     assert not later.done()
     QueryHarness(bench, predict_color('red'))
     assert later.result(10).answer == 'the scene is red'
@@ -300,7 +302,7 @@ def test_a_watch_whose_node_stops_raises_an_error(bench: Bench, client: Client) 
     watching = client.watch('it is blue')
     eventually(lambda: harness.watch_count == 1)
     bench.do(harness.node, harness.node.trigger_deactivate)
-    with pytest.raises(BusyError, match='query_node.*deactivated'):
+    with pytest.raises(BusyError, match=r'query_node.*deactivated'):
         watching.result(5)
 
 
