@@ -282,14 +282,14 @@ def test_waiting_in_a_callback_of_the_client_raises(bench: Bench, client: Client
     errors: list[Exception | None] = []
     for wait in (lambda: client.query('What?'), lambda: client.search('red'), client.close):
         later = client.query_later('What?')
-        later.add_done_callback(lambda _, wait=wait: errors.append(caught(wait)))  # type: ignore[misc]
+        later.add_done_callback(lambda _, wait=wait: errors.append(exception_of(wait)))  # type: ignore[misc]
     QueryHarness(bench, predict_color('red'))
     eventually(lambda: len(errors) == 3, 10.0)
     assert all(isinstance(e, RuntimeError) and 'callback' in str(e) for e in errors)
     assert client.query('What?').answer == 'the scene is red'
 
 
-def caught(call: Callable[[], Any]) -> Exception | None:
+def exception_of(call: Callable[[], Any]) -> Exception | None:
     try:
         call()
     except Exception as error:
@@ -344,7 +344,7 @@ def test_a_watch_whose_node_died_raises_an_error(
             second.end()
 
 
-def test_an_abandoned_watch_is_cancelled(bench: Bench, client: Client) -> None:
+def test_a_watch_is_canceled_if_its_future_is_canceled(bench: Bench, client: Client) -> None:
     harness = QueryHarness(bench)
 
     async def impatient() -> None:

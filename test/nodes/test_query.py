@@ -64,7 +64,7 @@ from vljepa_ros.memory.segment_store import Store
 from vljepa_ros.nodes.query import QueryNode
 
 
-def test_an_open_question_field_by_field(bench: Bench) -> None:
+def test_an_open_question_is_answered_with_all_fields(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_color('red'), abstain_below=0.5)
     response = harness.ask('What is it?')
     assert response.latency.sec == 0
@@ -95,7 +95,7 @@ def test_candidates_are_ranked(bench: Bench) -> None:
     assert response.confidence == response.ranked[0].score
 
 
-def test_little_confidence_is_an_abstention(bench: Bench) -> None:
+def test_low_confidence_is_an_abstention(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_color('red'), abstain_below=0.9)
     response = harness.ask(candidates=['red', 'a red one'])
     assert response.abstained
@@ -103,7 +103,7 @@ def test_little_confidence_is_an_abstention(bench: Bench) -> None:
     assert response.confidence == pytest.approx(0.5)
 
 
-def test_a_question_about_a_span_is_passed_on(bench: Bench) -> None:
+def test_a_question_about_a_span_requests_that_span_from_predict(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_color('red'))
     span = {'start': stamp(START_NS), 'end': stamp(START_NS + 900 * MS)}
     response = harness.ask('Why?', source='rear', **span)
@@ -139,7 +139,7 @@ def test_a_long_span_is_answered_segment_by_segment(bench: Bench) -> None:
     assert response.stamp == stamp(START_NS + 3700 * MS)
 
 
-def test_another_prompts_memory_answers_no_question(bench: Bench) -> None:
+def test_stored_data_of_another_prompt_abstains(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_error(NotStoredError('no frames are stored')))
     harness.fill_memory()
     span = {'start': stamp(START_NS), 'end': stamp(NOW)}
@@ -160,7 +160,7 @@ def test_another_prompts_memory_answers_no_question(bench: Bench) -> None:
     assert [moment.text for moment in response.evidence] == ['it was red', 'the scene is blue']
 
 
-def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench) -> None:
+def test_a_span_with_deleted_frames_is_answered_from_memory(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_error(NotStoredError('no frames are stored')))
     harness.fill_memory()
     response = harness.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
@@ -194,11 +194,11 @@ def test_a_span_without_stored_frames_is_answered_from_memory(
     response = harness.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
     assert response.success and response.basis == Query.Response.BASIS_MEMORY
     assert response.answer == 'the scene is red'
-    found = harness.ask()  # now is no past
+    found = harness.ask()  # a question about now
     assert (found.message, found.error_code) == (str(refusal), refusal.code)
 
 
-def test_vision_that_are_busy_answer_a_new_question_later(bench: Bench) -> None:
+def test_a_new_question_is_busy_while_predict_is_busy(bench: Bench) -> None:
     """Stored embeddings answer only their own prompt; a new question gets BUSY, no abstention."""
     harness = QueryHarness(bench, predict_error(BusyError('busy: 256 requests are pending')))
     harness.fill_memory()
@@ -226,10 +226,10 @@ def test_stored_data_of_other_models_is_reported(bench: Bench, tmp_path: Path) -
     assert found.success and not found.moments and found.message == note
 
 
-def test_an_answer_from_memory_has_the_stamps_of_the_hops_that_it_rests_on(bench: Bench) -> None:
+def test_an_answer_from_memory_has_the_stamps_of_its_hops(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_error(NotStoredError('no frames are stored')))
     harness.fill_memory()
-    odd = 77 * MS  # no frame's
+    odd = 77 * MS  # between two frames
     for span, first, last in (
         ({'start': stamp(START_NS + odd), 'end': stamp(START_NS + 700 * MS)}, 200, 600),
         ({'end': stamp(START_NS + 700 * MS)}, 0, 600),
@@ -242,7 +242,7 @@ def test_an_answer_from_memory_has_the_stamps_of_the_hops_that_it_rests_on(bench
         assert moment.end == response.stamp == stamp(START_NS + last * MS)
 
 
-def test_a_span_that_is_stored_nowhere_reports_the_first_reason(bench: Bench) -> None:
+def test_a_span_without_stored_data_reports_the_error_of_predict(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_error(NotStoredError('no frames are stored')))
     response = harness.ask(start=stamp(5_000_000_000), end=stamp(6_000_000_000))
     assert (response.success, response.message) == (False, 'no frames are stored')
@@ -250,7 +250,7 @@ def test_a_span_that_is_stored_nowhere_reports_the_first_reason(bench: Bench) ->
     assert response.abstain_reason == Query.Response.ABSTAIN_NOT_SEEN
 
 
-def test_the_service_answers_inactive_before_configure(bench: Bench) -> None:
+def test_services_return_inactive_before_configure(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_color('red'), up=False)
     for response in (harness.ask(), bench.call(Search, 'search', Search.Request(text='red'))):
         assert not response.success and response.error_code == Query.Response.INACTIVE
@@ -261,7 +261,7 @@ def test_the_service_answers_inactive_before_configure(bench: Bench) -> None:
     assert harness.ask().error_code == Query.Response.INACTIVE
 
 
-def test_a_question_in_hand_at_cleanup_is_answered_inactive(bench: Bench) -> None:
+def test_a_pending_question_returns_inactive_at_cleanup(bench: Bench) -> None:
     requested, released = threading.Event(), threading.Event()
 
     async def predict(request: Any, response: Any) -> Any:
@@ -421,7 +421,7 @@ def test_an_empty_prompt_asks_for_a_description(bench: Bench) -> None:
     assert (response.success, response.answer) == (True, 'the scene is green')
 
 
-def test_before_the_first_frame_the_error_names_it(bench: Bench) -> None:
+def test_a_question_before_the_first_frame_returns_no_frame(bench: Bench) -> None:
     response = QueryHarness(bench, predict_error(NoFrameError('no frame yet'))).ask()
     assert (response.success, response.message) == (False, 'no frame yet')
     assert response.error_code == Query.Response.NO_FRAME
@@ -429,7 +429,7 @@ def test_before_the_first_frame_the_error_names_it(bench: Bench) -> None:
     assert response.abstained  # for clients that check only this field
 
 
-def test_embeddings_of_another_model_are_never_decoded(bench: Bench) -> None:
+def test_embeddings_of_another_model_are_not_decoded(bench: Bench) -> None:
     def foreign(request: Any, response: Any) -> Any:
         response = predict_color('red')(request, response)
         response.model_id = 'other-1-2'
@@ -466,7 +466,7 @@ def test_streams_of_other_models_are_not_stored(bench: Bench, tmp_path: Path) ->
 # The memory's file.
 
 
-def test_stored_data_survives_the_node(bench: Bench, tmp_path: Path) -> None:
+def test_stored_data_survives_a_restart_of_the_node(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
     harness = QueryHarness(bench, memory_path=str(path))
     harness.fill_memory()
@@ -479,7 +479,7 @@ def test_stored_data_survives_the_node(bench: Bench, tmp_path: Path) -> None:
     assert values_of(bench.status(harness.node, lambda s: True))['stored sources'] == 'camera'
 
 
-def test_the_memorys_file_is_at_most_a_second_behind(bench: Bench, tmp_path: Path) -> None:
+def test_the_memory_is_committed_every_second(bench: Bench, tmp_path: Path) -> None:
     harness = QueryHarness(bench, memory_path=str(tmp_path / 'memory.db'))
     harness.fill_memory()
     reader = Store(tmp_path / 'memory.db', read_only=True)
@@ -573,7 +573,7 @@ def test_missing_predict_service_is_reported_within_the_timeout(bench: Bench) ->
     assert f'{bench.namespace}/predict' in response.message and '0.5 s' in response.message
 
 
-def test_predict_that_comes_late_is_waited_for(bench: Bench) -> None:
+def test_a_question_waits_for_a_predict_service_that_starts_later(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_timeout=5.0)
     threading.Timer(
         0.4,
@@ -601,7 +601,9 @@ def test_a_prediction_over_the_past_has_a_longer_timeout(bench: Bench) -> None:
     assert now.error_code == Query.Response.UNAVAILABLE and '0.5 s' in now.message
 
 
-def test_a_hung_predict_is_reported_in_time_and_the_next_answer_is_correct(bench: Bench) -> None:
+def test_a_hung_predict_is_reported_within_the_timeout_and_the_next_answer_is_correct(
+    bench: Bench,
+) -> None:
     answers: list[Any] = [None, predict_color('blue')]
     released = threading.Event()
 
@@ -643,13 +645,13 @@ def test_64_questions_at_once_are_all_answered(bench: Bench) -> None:
     assert [f.result().answer for f in futures] == ['the scene is red'] * 64
 
 
-def test_an_answer_waits_for_no_timer(bench: Bench) -> None:
+def test_an_answer_does_not_wait_for_a_timer(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_color('red'))
     latencies = sorted(harness.ask().latency.nanosec for _ in range(9))
     assert latencies[4] < 300 * MS  # the next timer would be the diagnostics', once a second
 
 
-def test_requests_beyond_the_limit_get_busy(bench: Bench) -> None:
+def test_requests_beyond_the_limit_are_busy(bench: Bench) -> None:
     QueryHarness(bench, max_waiting=1, predict_timeout=1.0)
     client = bench.probe.create_client(Query, 'query')
     assert client.wait_for_service(5)
@@ -671,7 +673,7 @@ class FaultyLanguage(fake_models.FakeLanguage):
         return super().decode(vectors, asked)
 
 
-def test_an_exception_in_the_model_thread_is_reported_and_survived(bench: Bench) -> None:
+def test_an_exception_in_the_model_thread_is_reported_and_the_node_continues(bench: Bench) -> None:
     harness = QueryHarness(bench, predict_color('red'), FaultyLanguage())
     response = harness.ask()
     assert not response.success and response.error_code == Query.Response.INTERNAL
@@ -683,7 +685,7 @@ def test_an_exception_in_the_model_thread_is_reported_and_survived(bench: Bench)
 # Search.
 
 
-def test_search_finds_remembered_moments_best_first(bench: Bench) -> None:
+def test_search_returns_stored_moments_best_first(bench: Bench) -> None:
     harness = QueryHarness(bench)
     harness.fill_memory()
     response = bench.call(Search, 'search', Search.Request(text='something red'))
@@ -758,7 +760,7 @@ class Watcher:
         return future.result()
 
 
-def test_a_watch_waits_until_the_condition_holds_in_some_hops(bench: Bench) -> None:
+def test_a_watch_fires_after_consecutive_hops(bench: Bench) -> None:
     watcher = Watcher(bench, watch_hops=2)
     handle = watcher.goal(condition='it is blue')
     for n, color in enumerate(['blue', 'red', 'blue', 'blue']):
@@ -806,7 +808,7 @@ def test_a_watch_until_not_fires_when_it_no_longer_holds(bench: Bench) -> None:
     assert found.result.confidence == 1.0
 
 
-def test_the_threshold_is_the_goals_or_the_nodes(bench: Bench) -> None:
+def test_the_threshold_of_a_goal_overrides_the_parameter(bench: Bench) -> None:
     watcher = Watcher(bench, watch_threshold=0.9)
     half = array.array(
         'f', np.array([0, 0.8, 0, 0.6, 0, 0, 0, 0], np.float32).tobytes()
@@ -851,7 +853,7 @@ def test_the_timeout_is_in_ros_time_so_a_paused_bag_does_not_end_it(bench: Bench
     assert ended.abstain_reason == Watch.Result.ABSTAIN_NOT_SEEN  # no hop came
 
 
-def test_a_watch_is_cancelled_even_where_no_embedding_comes(bench: Bench) -> None:
+def test_a_watch_can_be_canceled_without_embeddings(bench: Bench) -> None:
     watcher = Watcher(bench)
     handle = watcher.goal(condition='it is blue')
     cancelled = handle.cancel_goal_async()
@@ -862,7 +864,7 @@ def test_a_watch_is_cancelled_even_where_no_embedding_comes(bench: Bench) -> Non
     assert not found.result.fired and found.result.error_code == Watch.Result.CANCELED
 
 
-def test_cancelling_one_watch_leaves_the_others(bench: Bench) -> None:
+def test_canceling_one_watch_does_not_end_others(bench: Bench) -> None:
     watcher = Watcher(bench)
     first, second = (watcher.goal(condition='it is blue') for _ in range(2))
     eventually(first.cancel_goal_async().done)
@@ -884,7 +886,7 @@ def test_cancelling_one_watch_leaves_the_others(bench: Bench) -> None:
         ({'image': CompressedImage(format='jpeg')}, "field 'image' is not supported"),
     ],
 )
-def test_a_bad_goal_is_aborted_at_once_with_the_reason(
+def test_a_bad_goal_is_aborted_with_the_reason(
     bench: Bench, fields: dict[str, Any], message: str
 ) -> None:
     """A rejection could not give the reason, because ROS has no field for it."""
@@ -922,14 +924,14 @@ class Faulty(fake_models.FakeLanguage):
     """Text side that fails on one text."""
 
     def similarity(self, vectors: Any, text: str) -> Any:
-        if text == 'stumble':
+        if text == 'fail':
             raise RuntimeError('no memory')
         return super().similarity(vectors, text)
 
 
-def test_a_condition_that_cannot_be_scored_harms_no_other(bench: Bench) -> None:
+def test_a_condition_that_cannot_be_scored_does_not_affect_others(bench: Bench) -> None:
     watcher = Watcher(bench, language=Faulty())
-    assert watcher.goal(condition='stumble').accepted
+    assert watcher.goal(condition='fail').accepted
     handle = watcher.goal(condition='it is blue')
     watcher.hops.publish(hop('blue', 0))
     assert watcher.result(handle).result.fired
@@ -949,7 +951,7 @@ def test_feedback_comes_from_the_watched_source_only(bench: Bench) -> None:
     assert stamps == [0, 200, 600, 800]  # rear, front, front, rear
 
 
-def test_an_unknown_source_is_rejected_once_the_sources_are_known(bench: Bench) -> None:
+def test_watches_on_unknown_sources_are_aborted_after_model_info(bench: Bench) -> None:
     watcher = Watcher(bench)
     early = watcher.goal(condition='it is blue', source='raer')
     front = watcher.goal(condition='it is blue', source='front')
@@ -975,7 +977,7 @@ def test_an_unknown_source_is_rejected_once_the_sources_are_known(bench: Bench) 
     assert watcher.result(front).result.fired
 
 
-def test_a_threshold_that_no_goal_could_use_fails_configure(bench: Bench) -> None:
+def test_an_invalid_watch_threshold_fails_configure(bench: Bench) -> None:
     node = bench.start(QueryNode, up=False, watch_threshold=0.0)
     logged: list[str] = []
     node.get_logger().error = logged.append

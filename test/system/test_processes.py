@@ -28,7 +28,7 @@ from vljepa_ros.srv import Query
 from vljepa_ros.core.exit_status import ExitStatus
 
 TIMEOUT_S = 1.5
-BUSY_S = 10.0  # what a busy machine may take on top
+BUSY_S = 10.0  # additional time on a busy machine
 
 
 @pytest.fixture(scope='module')
@@ -86,14 +86,15 @@ def cell(bench: Bench, processes: Processes, values: dict[str, Any]) -> Cell:
     return made
 
 
-def test_a_missing_predict_is_reported_within_the_timeout(cell: Cell) -> None:
+def test_missing_predict_service_is_reported_within_the_timeout(cell: Cell) -> None:
     response, seconds = cell.ask()
     assert not response.success
-    assert response.message == f'no node serves /cell/predict (waited {TIMEOUT_S} s)'
+    assert response.error_code == Query.Response.UNAVAILABLE
+    assert '/cell/predict' in response.message and f'{TIMEOUT_S} s' in response.message
     assert seconds < TIMEOUT_S + BUSY_S
 
 
-def test_when_it_comes_the_stack_is_whole(cell: Cell) -> None:
+def test_the_stack_works_after_perception_starts(cell: Cell) -> None:
     cell.up('perception_node')
     events = cell.bench.collect(TextEvent, '/cell/text_event', LATCHED)
     cell.feed(0, 8)
@@ -102,26 +103,23 @@ def test_when_it_comes_the_stack_is_whole(cell: Cell) -> None:
     assert response.success
 
 
-def test_a_hung_predict_is_reported_within_the_timeout_and_survived(cell: Cell) -> None:
+def test_hung_predict_service_is_reported_within_the_timeout(cell: Cell) -> None:
     cell.nodes['perception_node'].pause()
     response, seconds = cell.ask()
-    assert (response.success, response.message) == (
-        False,
-        f'no answer in time: /cell/predict did not answer within {TIMEOUT_S} s',
-    )
+    assert not response.success
+    assert response.error_code == Query.Response.UNAVAILABLE
+    assert '/cell/predict' in response.message and f'{TIMEOUT_S} s' in response.message
     assert TIMEOUT_S <= seconds < TIMEOUT_S + BUSY_S
     cell.nodes['perception_node'].resume()
     assert eventually(lambda: cell.ask()[0].success, 20.0)
 
 
-def test_a_dead_predict_is_reported_within_the_timeout_and_a_new_one_is_found(cell: Cell) -> None:
+def test_killed_predict_service_is_reported_and_its_replacement_is_used(cell: Cell) -> None:
     cell.nodes['perception_node'].kill()
     response, seconds = cell.ask()
     assert not response.success
-    assert response.message in (
-        f'no answer in time: /cell/predict did not answer within {TIMEOUT_S} s',
-        f'no node serves /cell/predict (waited {TIMEOUT_S} s)',
-    )
+    assert response.error_code == Query.Response.UNAVAILABLE
+    assert '/cell/predict' in response.message and f'{TIMEOUT_S} s' in response.message
     assert seconds < TIMEOUT_S + BUSY_S
     cell.up('perception_node')  # as launch does
     cell.feed(100, 4)
