@@ -33,6 +33,7 @@ from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.srv import Predict
 
 from vljepa_ros.core import types
+from vljepa_ros.core.errors import ErrorCode
 from vljepa_ros.core.protocols import Model
 from vljepa_ros.nodes.conversions import to_floats
 from vljepa_ros.nodes.perception import PerceptionNode
@@ -352,24 +353,30 @@ def test_an_invalid_frame_store_file_fails_at_configure(bench: Bench, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ('request_', 'message'),
+    ('request_', 'code', 'tokens'),
     [
-        (Predict.Request(prompts=['a']), 'several sources, name one (known: left, right)'),
-        (Predict.Request(prompts=['a'], source='up'), "unknown source 'up' (known: left, right)"),
-        (Predict.Request(prompts=['a'], source='right'), 'no frame yet'),
-        (Predict.Request(prompts=['x' * 10_000_000], source='left'), '10,000,000 characters'),
-        (Predict.Request(prompts=['word ' * 65], source='left'), 'prompt of 65 words'),
-        (Predict.Request(prompts=['a'] * 20_000, source='left'), '20,000 prompts are too many'),
+        (Predict.Request(prompts=['a']), 'BAD_INPUT', ['left, right']),
+        (Predict.Request(prompts=['a'], source='up'), 'BAD_INPUT', ["'up'", 'left, right']),
+        (Predict.Request(prompts=['a'], source='right'), 'NO_FRAME', ["'right'"]),
+        (
+            Predict.Request(prompts=['x' * 10_000_000], source='left'),
+            'BAD_INPUT',
+            ['10,000,000 characters'],
+        ),
+        (Predict.Request(prompts=['word ' * 65], source='left'), 'BAD_INPUT', ['65 words']),
+        (Predict.Request(prompts=['a'] * 20_000, source='left'), 'BAD_INPUT', ['20,000 prompts']),
     ],
 )
-def test_predict_errors_state_the_reason(bench: Bench, request_: Any, message: str) -> None:
+def test_predict_errors_state_the_reason(
+    bench: Bench, request_: Any, code: str, tokens: list[str]
+) -> None:
     node = bench.start(
         PerceptionNode, cameras=['left', 'right'], left__topic='l', right__topic='r'
     )
     Feed(bench, 'l').send(*image_messages('red', 0, 2))
     response = bench.call(Predict, 'predict', request_)
-    assert not response.success
-    assert message in response.message
+    assert not response.success and response.error_code == ErrorCode[code]
+    assert all(token in response.message for token in tokens)
     assert len(response.vectors) == 0
     assert node.health.counts['requests refused'] == 1
     good = bench.call(Predict, 'predict', Predict.Request(prompts=['a'], source='left'))

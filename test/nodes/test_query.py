@@ -392,23 +392,23 @@ def test_an_unfamiliar_span_is_not_answered_from_memory(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ('fields', 'message'),
+    ('fields', 'tokens'),
     [
-        ({'prompt': 'x' * 10_000_000}, 'prompt of 10,000,000 characters is too long'),
-        ({'candidates': ['a', ' ']}, 'candidate is empty'),
-        ({'candidates': ['a', 'y' * 5000]}, 'candidate of 5,000 characters is too long'),
-        ({'candidates': ['a'] * 1001}, '1001 candidates are too many'),
-        ({'radius': float('nan')}, 'radius (nan m) is not supported'),
-        ({'source': '*'}, "source '*' is not supported"),
+        ({'prompt': 'x' * 10_000_000}, ['prompt', '10,000,000 characters']),
+        ({'candidates': ['a', ' ']}, ['candidate', 'empty']),
+        ({'candidates': ['a', 'y' * 5000]}, ['candidate', '5,000 characters']),
+        ({'candidates': ['a'] * 1001}, ['1001 candidates']),
+        ({'radius': float('nan')}, ['radius', 'nan']),
+        ({'source': '*'}, ['source', "'*'"]),
     ],
 )
 def test_a_bad_question_is_refused_before_anything_is_computed(
-    bench: Bench, fields: dict[str, Any], message: str
+    bench: Bench, fields: dict[str, Any], tokens: list[str]
 ) -> None:
     harness = QueryHarness(bench, predict_color('red'))
     response = harness.ask(**fields)
     assert not response.success
-    assert message in response.message
+    assert all(token in response.message for token in tokens)
     assert response.error_code == Query.Response.BAD_INPUT
     assert response.answer == ''
     assert harness.predict_requests == []
@@ -713,23 +713,23 @@ def test_search_returns_stored_moments_best_first(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ('fields', 'message'),
+    ('fields', 'tokens'),
     [
-        ({'text': ''}, 'text is empty'),
-        ({'text': 'x' * 5000}, 'text of 5,000 characters is too long (at most 4,096)'),
-        ({'text': 'red', 'source': 'rear'}, "unknown source 'rear' (known: camera)"),
-        ({'text': 'red qzxv'}, "text: model 'fake' cannot read 'red qzxv'"),
-        ({'text': 'red', 'source': '*'}, "source '*' is not supported"),
-        ({'text': 'red', 'radius': 2.0}, 'radius (2 m) is not supported'),
-        ({'like': Moment(source='camera')}, "field 'like' is not supported"),
-        ({'image': CompressedImage(data=b'1')}, "field 'image' is not supported"),
+        ({'text': ''}, ['text', 'empty']),
+        ({'text': 'x' * 5000}, ['text', '5,000 characters', '4,096']),
+        ({'text': 'red', 'source': 'rear'}, ["'rear'", 'camera']),
+        ({'text': 'red qzxv'}, ['text', "'fake'", "'red qzxv'"]),
+        ({'text': 'red', 'source': '*'}, ['source', "'*'"]),
+        ({'text': 'red', 'radius': 2.0}, ['radius', '2 m']),
+        ({'like': Moment(source='camera')}, ["'like'"]),
+        ({'image': CompressedImage(data=b'1')}, ["'image'"]),
     ],
 )
-def test_a_bad_search_is_refused(bench: Bench, fields: dict[str, Any], message: str) -> None:
+def test_a_bad_search_is_refused(bench: Bench, fields: dict[str, Any], tokens: list[str]) -> None:
     harness = QueryHarness(bench)
     harness.fill_memory()
     response = bench.call(Search, 'search', Search.Request(**fields))
-    assert not response.success and response.message.startswith(message)
+    assert not response.success and all(token in response.message for token in tokens)
     assert response.error_code == Search.Response.BAD_INPUT
     assert bench.call(Search, 'search', Search.Request(text='red')).success
 
@@ -874,20 +874,20 @@ def test_canceling_one_watch_does_not_end_others(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ('fields', 'message'),
+    ('fields', 'tokens'),
     [
-        ({'condition': ''}, 'condition is empty'),
-        ({'condition': 'a', 'threshold': 2.0}, 'threshold (2.0) is not in 0..1'),
-        ({'condition': 'x' * 5000}, 'condition of 5,000 characters is too long'),
-        ({'condition': 'word ' * 70}, 'text of 70 words is too long'),
-        ({'condition': 'a', 'timeout': Duration(sec=-1)}, 'timeout (-1 s) is negative'),
-        ({'condition': 'a', 'source': '*'}, "source '*' is not supported"),
-        ({'like': Moment(source='camera')}, "field 'like' is not supported"),
-        ({'image': CompressedImage(format='jpeg')}, "field 'image' is not supported"),
+        ({'condition': ''}, ['condition', 'empty']),
+        ({'condition': 'a', 'threshold': 2.0}, ['threshold', '2.0']),
+        ({'condition': 'x' * 5000}, ['condition', '5,000 characters']),
+        ({'condition': 'word ' * 70}, ['text', '70 words']),
+        ({'condition': 'a', 'timeout': Duration(sec=-1)}, ['timeout', '-1 s']),
+        ({'condition': 'a', 'source': '*'}, ['source', "'*'"]),
+        ({'like': Moment(source='camera')}, ["'like'"]),
+        ({'image': CompressedImage(format='jpeg')}, ["'image'"]),
     ],
 )
 def test_a_bad_goal_is_aborted_with_the_reason(
-    bench: Bench, fields: dict[str, Any], message: str
+    bench: Bench, fields: dict[str, Any], tokens: list[str]
 ) -> None:
     """A rejection could not give the reason, because ROS has no field for it."""
     watcher = Watcher(bench)
@@ -895,10 +895,10 @@ def test_a_bad_goal_is_aborted_with_the_reason(
     watcher.node.get_logger().warning = logged.append
     found = watcher.result(watcher.goal(**fields))
     assert found.status == GoalStatus.STATUS_ABORTED and not found.result.fired
-    assert found.result.message.startswith(message)
+    assert all(token in found.result.message for token in tokens)
     assert found.result.error_code == Watch.Result.BAD_INPUT
     [line] = logged
-    assert message in line
+    assert found.result.message in line
     assert watcher.node.health.counts['goals refused'] == 1
     assert watcher.goal(condition='a').accepted
     eventually(lambda: watcher.harness.watch_count == 1)
