@@ -24,15 +24,15 @@ from vljepa_ros.core.types import Basis
 from vljepa_ros.nodes.conversions import to_ns
 
 SAMPLE = ROOT / 'samples' / 'bench'
-TRUTH = json.loads((SAMPLE / 'ground_truth.json').read_text())
-START_S = TRUTH['start_ns'] / 1e9
+GROUND_TRUTH = json.loads((SAMPLE / 'ground_truth.json').read_text())
+START_S = GROUND_TRUTH['start_ns'] / 1e9
 YES_NO = ['yes', 'no']
 PROMPTS = ['What is happening?', 'Is the light on?']
 
 
 def span(phase: str) -> tuple[float, float]:
     """Return the first annotation of a phase, in seconds of ROS time."""
-    found = next(item for item in TRUTH['annotations'] if item['phase'] == phase)
+    found = next(item for item in GROUND_TRUTH['annotations'] if item['phase'] == phase)
     return START_S + found['start'], START_S + found['end']
 
 
