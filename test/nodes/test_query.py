@@ -741,6 +741,7 @@ class Watcher:
     """Publishes embeddings and sends Watch goals."""
 
     def __init__(self, bench: Bench, **values: Any) -> None:
+        self.bench = bench
         self.harness = QueryHarness(bench, **values)
         self.node = self.harness.node
         self.client: ActionClient = bench.action(Watch, 'watch')
@@ -748,14 +749,29 @@ class Watcher:
         self.feedback: list[Watch.Feedback] = []
 
     def goal(self, **fields: Any) -> Any:
-        future = self.client.send_goal_async(
-            Watch.Goal(**fields), lambda m: self.feedback.append(m.feedback)
+        """Send a goal and return its handle.
+
+        It is sent in the executor of the client: rclpy drops a response that it processes before
+        `send_goal_async` returns.
+        """
+        future = self.bench.do(
+            self.bench.probe,
+            self.client.send_goal_async,
+            Watch.Goal(**fields),
+            lambda m: self.feedback.append(m.feedback),
         )
         eventually(future.done)
         return future.result()
 
     def result(self, handle: Any) -> Any:
-        future = handle.get_result_async()
+        """Return the result of a goal."""
+        future = self.bench.do(self.bench.probe, handle.get_result_async)
+        eventually(future.done)
+        return future.result()
+
+    def cancel(self, handle: Any) -> Any:
+        """Cancel a goal and return the response."""
+        future = self.bench.do(self.bench.probe, handle.cancel_goal_async)
         eventually(future.done)
         return future.result()
 
@@ -841,7 +857,7 @@ def test_the_timeout_is_in_ros_time_so_a_paused_bag_does_not_end_it(bench: Bench
 
     tick(START_NS)
     handle = watcher.goal(condition='it is blue', timeout=Duration(nanosec=200 * MS))
-    result = handle.get_result_async()
+    result = bench.do(bench.probe, handle.get_result_async)
     tick(START_NS + 100 * MS)
     for _ in range(2):  # diagnostics are published once per second of the steady clock
         bench.status(watcher.node, lambda s: True)
@@ -856,9 +872,7 @@ def test_the_timeout_is_in_ros_time_so_a_paused_bag_does_not_end_it(bench: Bench
 def test_a_watch_can_be_canceled_without_embeddings(bench: Bench) -> None:
     watcher = Watcher(bench)
     handle = watcher.goal(condition='it is blue')
-    cancelled = handle.cancel_goal_async()
-    eventually(cancelled.done)
-    assert len(cancelled.result().goals_canceling) == 1
+    assert len(watcher.cancel(handle).goals_canceling) == 1
     found = watcher.result(handle)
     assert found.status == GoalStatus.STATUS_CANCELED
     assert not found.result.fired and found.result.error_code == Watch.Result.CANCELED
@@ -867,7 +881,7 @@ def test_a_watch_can_be_canceled_without_embeddings(bench: Bench) -> None:
 def test_canceling_one_watch_does_not_end_others(bench: Bench) -> None:
     watcher = Watcher(bench)
     first, second = (watcher.goal(condition='it is blue') for _ in range(2))
-    eventually(first.cancel_goal_async().done)
+    watcher.cancel(first)
     assert watcher.result(first).status == GoalStatus.STATUS_CANCELED
     watcher.hops.publish(hop('blue', 0))
     assert watcher.result(second).result.fired
@@ -911,7 +925,7 @@ def test_a_goal_canceled_before_its_watch_starts_ends(bench: Bench) -> None:
     [server] = (w for w in watcher.node.waitables if isinstance(w, ActionServer))
     server.register_handle_accepted_callback(accepted.append)
     handle = watcher.goal(condition='it is blue')
-    eventually(handle.cancel_goal_async().done)
+    watcher.cancel(handle)
     bench.do(watcher.node, accepted[0].execute)
     found = watcher.result(handle)
     assert (
@@ -1011,11 +1025,12 @@ def test_64_watches_at_once_all_fire_and_one_more_is_busy(bench: Bench) -> None:
         feedback_sub_qos_profile=RELIABLE,
     )
     assert client.wait_for_server(5)
-    sent = [client.send_goal_async(Watch.Goal(condition='it is blue')) for _ in range(64)]
+    goal = Watch.Goal(condition='it is blue')
+    sent = [bench.do(bench.probe, client.send_goal_async, goal) for _ in range(64)]
     eventually(lambda: all(f.done() for f in sent), 20.0)
     assert all(f.result().accepted for f in sent)
     assert not watcher.goal(condition='it is blue').accepted
-    results = [f.result().get_result_async() for f in sent]
+    results = [bench.do(bench.probe, f.result().get_result_async) for f in sent]
     eventually(lambda: watcher.harness.watch_count == 64)
     watcher.hops.publish(hop('blue', 0))
     eventually(lambda: all(f.done() for f in results), 20.0)
