@@ -34,7 +34,7 @@ from vljepa_ros.core.types import Basis, Moment
 
 @pytest.fixture
 def client(bench: Bench) -> Iterator[Client]:
-    with Client(bench.namespace, timeout_s=5.0, context=bench.probe.context) as found:
+    with Client(bench.namespace, timeout_s=30.0, context=bench.probe.context) as found:
         yield found
 
 
@@ -127,7 +127,7 @@ def test_transient_errors_become_busy_after_the_timeout(bench: Bench) -> None:
         with pytest.raises(BusyError, match=r'query_node.*inactive'):
             client.query('What?')
         with pytest.raises(BusyError):
-            client.watch('it is red').result(5)
+            client.watch('it is red').result(30)
 
 
 def test_a_pending_question_is_answered_after_the_node_is_activated(
@@ -138,7 +138,7 @@ def test_a_pending_question_is_answered_after_the_node_is_activated(
     later = client.query_later('What?')
     eventually(lambda: harness.node.health.counts['requests refused'])
     bench.do(harness.node, harness.node.trigger_activate)
-    assert later.result(5).answer == 'the scene is red'
+    assert later.result(30).answer == 'the scene is red'
 
 
 def test_a_question_without_a_response_times_out(bench: Bench) -> None:
@@ -152,7 +152,7 @@ def test_a_question_without_a_response_times_out(bench: Bench) -> None:
     with Client(bench.namespace, 0.4, bench.probe.context) as client:
         later = client.query_later('What?')
         with pytest.raises(BusyError, match=r'query.* 0\.4 s'):
-            later.result(5)
+            later.result(30)
     released.set()
 
 
@@ -175,7 +175,7 @@ def test_a_request_to_a_dead_server_is_repeated_to_its_replacement(
         later = client.query_later('What?')
         eventually(lambda: taken)
         harness = QueryHarness(bench, predict_color('red'))
-        assert later.result(5).answer == 'the scene is red'
+        assert later.result(30).answer == 'the scene is red'
         assert len(harness.predict_requests) == 1  # sent once to each server
     finally:
         executor.shutdown()
@@ -202,13 +202,13 @@ def test_a_question_waits_for_a_stack_that_starts_later(bench: Bench, client: Cl
         impatient.query('What?')
     assert not later.done()
     QueryHarness(bench, predict_color('red'))
-    assert later.result(10).answer == 'the scene is red'
+    assert later.result(30).answer == 'the scene is red'
 
 
 def test_a_burst_of_64_questions_gets_64_answers(bench: Bench, client: Client) -> None:
     QueryHarness(bench, predict_color('red'))
     asked = [client.query_later('What?') for _ in range(64)]
-    assert [later.result(20).answer for later in asked] == ['the scene is red'] * 64
+    assert [later.result(60).answer for later in asked] == ['the scene is red'] * 64
 
 
 def test_futures_can_be_awaited(bench: Bench, client: Client) -> None:
@@ -249,7 +249,7 @@ def test_a_watch_fires_with_its_moment(bench: Bench, client: Client) -> None:
     assert not watching.done()
     for n in (1, 2, 3):
         hops.publish(hop('blue', n))
-    moment = watching.result(5)
+    moment = watching.result(30)
     assert moment is not None and moment.text == 'it is blue'
     assert watching.score == 1.0
 
@@ -258,7 +258,7 @@ def test_a_canceled_or_timed_out_watch_has_no_moment(bench: Bench, client: Clien
     QueryHarness(bench)
     cancelled, over = client.watch('it is blue'), client.watch('it is red', timeout_s=0.2)
     cancelled.cancel()
-    assert cancelled.result(5) is None and over.result(5) is None
+    assert cancelled.result(30) is None and over.result(30) is None
     assert cancelled.is_cancelled and not over.is_cancelled
 
 
@@ -266,7 +266,7 @@ def test_a_rejected_watch_raises_its_error(bench: Bench, client: Client) -> None
     QueryHarness(bench)
     for fields in ({'condition': ' '}, {'threshold': 2.0}, {'timeout_s': -1.0}, {'condition': 3}):
         with pytest.raises(InputError):
-            client.watch(**{'condition': 'it is red'} | fields).result(5)
+            client.watch(**{'condition': 'it is red'} | fields).result(30)
 
 
 def test_a_watch_of_an_unknown_camera_is_bad_input(bench: Bench, client: Client) -> None:
@@ -274,7 +274,7 @@ def test_a_watch_of_an_unknown_camera_is_bad_input(bench: Bench, client: Client)
     QueryHarness(bench)
     bench.publisher(ModelInfo, 'model_info', LATCHED).publish(ModelInfo(sources=['front']))
     with pytest.raises(InputError, match=r"'raer'.*front"):
-        client.watch('it is red', source='raer').result(5)
+        client.watch('it is red', source='raer').result(30)
 
 
 def test_waiting_in_a_callback_of_the_client_raises(bench: Bench, client: Client) -> None:
@@ -303,7 +303,7 @@ def test_a_watch_whose_node_stops_raises_an_error(bench: Bench, client: Client) 
     eventually(lambda: harness.watch_count == 1)
     bench.do(harness.node, harness.node.trigger_deactivate)
     with pytest.raises(BusyError, match=r'query_node.*deactivated'):
-        watching.result(5)
+        watching.result(30)
 
 
 class SilentServer:
