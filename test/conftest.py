@@ -47,16 +47,24 @@ def tiny(tiny_folder: Path) -> object:
 
 
 @pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> object:
+    """Return a disk for the databases that the test opens; it can be filled."""
+    from helpers.full_disk import Disk
+
+    return Disk(monkeypatch)
+
+
+@pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let all databases on disk fail to open; databases in RAM work."""
-    from vljepa_ros.memory import sqlite_file as database
+    from vljepa_ros.memory import sqlite_file
 
-    connect = database._connect
+    connect = sqlite3.connect
 
-    def refuse(path: Path | None, read_only: bool) -> Any:
-        if path is None:
-            return connect(path, read_only)
+    def refuse(database: str, **options: Any) -> sqlite3.Connection:
+        if database == ':memory:':
+            return connect(database, **options)
         raise sqlite3.OperationalError('database or disk is full')
 
-    monkeypatch.setattr(database, '_connect', refuse)
-    monkeypatch.setattr(database, 'ROOM', 1 << 60)  # more than any disk has
+    monkeypatch.setattr(sqlite3, 'connect', refuse)
+    monkeypatch.setattr(sqlite_file, 'ROOM', 1 << 60)  # more than any disk has

@@ -52,7 +52,7 @@ def play(pipeline: Pipeline, script: list[tuple[str, int]], start: int = 0) -> l
     return events
 
 
-def test_a_scene_that_changes_gives_one_event_a_stretch() -> None:
+def test_each_segment_yields_a_started_and_an_ended_event() -> None:
     pipeline = Pipeline(fake_model())
     events = play(pipeline, [('red', 30), ('green', 30), ('black', 30)]) + pipeline.finish()
     ended = [e for e in events if e.state is State.ENDED]
@@ -66,7 +66,7 @@ def test_a_scene_that_changes_gives_one_event_a_stretch() -> None:
         assert event.end_ns == event.stamp_ns >= event.start_ns
 
 
-def test_the_decoder_runs_once_a_change_and_never_a_frame() -> None:
+def test_the_decoder_runs_once_per_change() -> None:
     pipeline = Pipeline(fake_model())
     play(pipeline, [('red', 100)])
     assert pipeline.writer.decodes == 1
@@ -99,7 +99,7 @@ def test_repeated_frames_of_a_slow_camera_confirm_no_change() -> None:
     assert changes[-1].stamp_ns == 4500 * MS  # two images of blue
 
 
-def test_dropped_stamps_change_nothing() -> None:
+def test_dropped_frames_do_not_affect_embeddings() -> None:
     clean, dirty = Pipeline(fake_model()), Pipeline(fake_model())
     play(clean, [('red', 20)])
     play(dirty, [('red', 10)])
@@ -123,7 +123,7 @@ def test_answers_rank_candidates_or_use_decoded_text() -> None:
     assert past.stamp_ns <= 2500 * MS
 
 
-def test_an_unsure_answer_abstains() -> None:
+def test_low_confidence_is_an_abstention() -> None:
     settings = Settings(answers=AnswerSettings(abstain_below=0.9))
     pipeline = Pipeline(fake_model(), settings)
     play(pipeline, [('red', 10)])
@@ -132,7 +132,7 @@ def test_an_unsure_answer_abstains() -> None:
 
 
 @pytest.mark.parametrize(
-    ('prompt', 'candidates', 'words'),
+    ('prompt', 'candidates', 'message'),
     [
         ('x' * 10_000_000, [], 'prompt of 10,000,000 characters is too long'),
         ('\0', [], 'NUL'),
@@ -141,16 +141,18 @@ def test_an_unsure_answer_abstains() -> None:
         ('?', ['a'] * (MAX_CANDIDATES + 1), 'candidates are too many'),
     ],
 )
-def test_bad_questions_are_refused_in_one_line(prompt: str, candidates: list, words: str) -> None:
+def test_bad_questions_are_refused_in_one_line(
+    prompt: str, candidates: list, message: str
+) -> None:
     pipeline = Pipeline(fake_model())
     play(pipeline, [('red', 10)])
     with pytest.raises(InputError) as caught:
         pipeline.ask(prompt, candidates)
-    assert words in str(caught.value) and '\n' not in str(caught.value)
+    assert message in str(caught.value) and '\n' not in str(caught.value)
     assert pipeline.ask('').answer == 'the scene is red'
 
 
-def test_a_question_before_the_first_frame() -> None:
+def test_a_question_before_the_first_frame_is_an_error() -> None:
     with pytest.raises(NoFrameError):
         Pipeline(fake_model()).ask('what?')
 
@@ -166,7 +168,7 @@ def test_search_finds_the_moment() -> None:
     assert all(m.start_ns < 3000 * MS for m in pipeline.search('red', end_ns=2000 * MS))
 
 
-def test_models_are_not_mixed() -> None:
+def test_vectors_of_another_model_are_refused() -> None:
     other = dataclasses.replace(FACTS, model_id='other')
     change = Change(
         0, StreamKey('c', '', 'other'), 's', 0, 0, 1.0, Reason.FIRST, np.ones(8, np.float32)
@@ -179,14 +181,14 @@ def test_models_are_not_mixed() -> None:
     assert EventWriter(FakeLanguage(other)).push(change)
 
 
-def test_half_a_model_is_refused() -> None:
+def test_a_model_without_a_text_side_is_refused() -> None:
     model = dataclasses.replace(fake_model(), language=None)
     with pytest.raises(ModelError, match='both sides'):
         Pipeline(model)
 
 
 @pytest.mark.parametrize(
-    ('make', 'words'),
+    ('make', 'message'),
     [
         (lambda: PerceptionSettings(max_gap_s=0.0), 'max_gap'),
         (lambda: PerceptionSettings(rate=float('nan')), 'rate'),
@@ -196,12 +198,12 @@ def test_half_a_model_is_refused() -> None:
         (lambda: AnswerSettings(abstain_below=2.0), 'abstain_below'),
     ],
 )
-def test_settings_check_themselves(make: object, words: str) -> None:
-    with pytest.raises(InputError, match=words):
+def test_settings_validate_their_values(make: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         make()  # type: ignore[operator]
 
 
-def test_removing_a_prompt_ends_its_stream_and_it_can_be_added_again() -> None:
+def test_a_removed_prompt_ends_its_stream_and_can_be_added_again() -> None:
     pipeline = Pipeline(fake_model(), Settings(PerceptionSettings(prompts=('a', 'b'))))
     play(pipeline, [('red', 10)])
     [ended] = pipeline.set_prompts(['a'])
@@ -214,7 +216,7 @@ def test_removing_a_prompt_ends_its_stream_and_it_can_be_added_again() -> None:
     assert pipeline.last_changes == [] and len(pipeline.finish()) == 2
 
 
-def test_bad_prompts_end_nothing() -> None:
+def test_invalid_prompts_end_no_stream() -> None:
     pipeline = Pipeline(fake_model())
     play(pipeline, [('red', 10)])
     with pytest.raises(InputError, match='same'):
@@ -222,7 +224,7 @@ def test_bad_prompts_end_nothing() -> None:
     assert len(pipeline.finish()) == 1
 
 
-def test_a_drift_updates_the_segment_that_runs() -> None:
+def test_a_drift_updates_the_open_segment() -> None:
     writer = EventWriter(FakeLanguage())
     key = StreamKey('camera', 'what?', FACTS.model_id)
     vector = color_vector('red')
@@ -266,7 +268,7 @@ def test_a_segment_without_a_text_is_decoded_at_its_end(segment_id: int, session
     assert writer.decodes == 5
 
 
-def test_open_segments_of_a_session_end_when_another_begins() -> None:
+def test_open_segments_end_when_another_session_begins() -> None:
     """A killed change detection publishes no END, so the event writer must end the segment."""
     writer, key = EventWriter(FakeLanguage()), StreamKey('camera', 'what?', FACTS.model_id)
     first = Change(4 * MS, key, 'a', 7, 2 * MS, 1.0, Reason.FIRST, color_vector('red'))
@@ -309,7 +311,7 @@ def test_texts_and_answers_about_unfamiliar_scenes_are_withheld() -> None:
     assert [(s.unfamiliar, s.text) for s in stored.seen] == [(0.0, 'the scene is red'), (0.75, '')]
 
 
-def test_a_segment_that_turns_out_familiar_gets_its_text_at_the_latest_at_its_end() -> None:
+def test_a_segment_that_becomes_familiar_is_decoded_at_its_end() -> None:
     key, vector = StreamKey('c', '', FACTS.model_id), color_vector('red')
     first = Change(MS, key, 's', 0, MS, 1.0, Reason.FIRST, vector, unfamiliar=0.9)
     writer = EventWriter(FakeLanguage())

@@ -27,8 +27,8 @@ RED = solid_image('red')
 NAN = float('nan')
 
 
-def started() -> Pipeline:
-    """Return a pipeline that has seen a red scene."""
+def pipeline_with_frames() -> Pipeline:
+    """Return a pipeline with two seconds of a red scene."""
     pipeline = Pipeline(fake_model())
     play(pipeline, [('red', 20)])
     return pipeline
@@ -43,17 +43,17 @@ def message_of(call: Callable[[], object]) -> str:
     return message
 
 
-def test_a_name_in_place_of_a_model_is_refused_with_the_remedy() -> None:
+def test_a_model_name_instead_of_a_model_is_refused_with_the_remedy() -> None:
     assert "load('small')" in message_of(lambda: Pipeline('small'))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize('model', [None, 3, Pipeline, object()])
-def test_only_a_loaded_model_makes_a_pipeline(model: Any) -> None:
+def test_a_pipeline_requires_a_loaded_model(model: Any) -> None:
     assert 'load(' in message_of(lambda: Pipeline(model))
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'word'),
+    ('arguments', 'token'),
     [
         ({'settings': 'fast'}, 'settings'),
         ({'settings': PerceptionSettings()}, 'settings'),
@@ -61,8 +61,10 @@ def test_only_a_loaded_model_makes_a_pipeline(model: Any) -> None:
         ({'segmenter': 3}, 'segmenter'),
     ],
 )
-def test_other_arguments_of_a_pipeline(arguments: dict[str, Any], word: str) -> None:
-    assert word in message_of(lambda: Pipeline(fake_model(), **arguments))
+def test_invalid_arguments_of_a_pipeline_are_refused(
+    arguments: dict[str, Any], token: str
+) -> None:
+    assert token in message_of(lambda: Pipeline(fake_model(), **arguments))
 
 
 BAD_FRAMES = {
@@ -88,8 +90,8 @@ BAD_FRAMES = {
 
 
 @pytest.mark.parametrize('what', BAD_FRAMES)
-def test_a_bad_frame_is_refused_and_changes_nothing(what: str) -> None:
-    clean, dirty = started(), started()
+def test_an_invalid_frame_is_refused_and_leaves_the_state_unchanged(what: str) -> None:
+    clean, dirty = pipeline_with_frames(), pipeline_with_frames()
     message_of(lambda: dirty.push(BAD_FRAMES[what]))  # type: ignore[arg-type]
     found: list[list[Event]] = []
     for pipeline in (clean, dirty):
@@ -100,7 +102,7 @@ def test_a_bad_frame_is_refused_and_changes_nothing(what: str) -> None:
     assert dirty.intakes['camera'].received == clean.intakes['camera'].received
 
 
-def test_numpy_integers_are_stamps() -> None:
+def test_numpy_integers_are_accepted_as_stamps() -> None:
     pipeline = Pipeline(fake_model())
     stamps = np.arange(20) * 100 * MS
     events = [event for stamp in stamps for event in pipeline.push(Frame(stamp, RED))]
@@ -108,21 +110,21 @@ def test_numpy_integers_are_stamps() -> None:
 
 
 @pytest.mark.parametrize('value', [None, 1.5, NAN, -1])
-def test_a_skipped_stamp_is_checked(value: Any) -> None:
-    assert 'stamp_ns' in message_of(lambda: started().skip('camera', value))
-    assert 'source' in message_of(lambda: started().skip(value, 0))
+def test_arguments_of_skip_are_validated(value: Any) -> None:
+    assert 'stamp_ns' in message_of(lambda: pipeline_with_frames().skip('camera', value))
+    assert 'source' in message_of(lambda: pipeline_with_frames().skip(value, 0))
 
 
 @pytest.mark.parametrize(
     'prompts', [None, 'What?', 3, ['a', None], ['a'] * 2, ['a', ['b']], [b'']]
 )
-def test_standing_prompts(prompts: Any) -> None:
-    assert 'prompt' in message_of(lambda: started().set_prompts(prompts))
+def test_invalid_standing_prompts_are_refused(prompts: Any) -> None:
+    assert 'prompt' in message_of(lambda: pipeline_with_frames().set_prompts(prompts))
     assert 'prompt' in message_of(lambda: PerceptionSettings(prompts=prompts))
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'word'),
+    ('arguments', 'token'),
     [
         ({'prompt': None}, 'prompt'),
         ({'prompt': ['What?']}, 'prompt'),
@@ -141,12 +143,14 @@ def test_standing_prompts(prompts: Any) -> None:
         ({'start_ns': 9, 'end_ns': 5}, 'span'),
     ],
 )
-def test_arguments_of_ask(arguments: dict[str, Any], word: str) -> None:
-    assert word in message_of(lambda: started().ask(**{'prompt': 'what?', **arguments}))
+def test_invalid_arguments_of_ask_are_refused(arguments: dict[str, Any], token: str) -> None:
+    assert token in message_of(
+        lambda: pipeline_with_frames().ask(**{'prompt': 'what?', **arguments})
+    )
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'word'),
+    ('arguments', 'token'),
     [
         ({'text': None}, 'text'),
         ({'text': ''}, 'text'),
@@ -163,8 +167,10 @@ def test_arguments_of_ask(arguments: dict[str, Any], word: str) -> None:
         ({'limit': 10**9}, 'limit'),
     ],
 )
-def test_arguments_of_search(arguments: dict[str, Any], word: str) -> None:
-    assert word in message_of(lambda: started().search(**{'text': 'red', **arguments}))
+def test_invalid_arguments_of_search_are_refused(arguments: dict[str, Any], token: str) -> None:
+    assert token in message_of(
+        lambda: pipeline_with_frames().search(**{'text': 'red', **arguments})
+    )
 
 
 @pytest.mark.parametrize('value', [None, 'x', [], NAN, math.inf, True, 1j, 10**400])
@@ -186,22 +192,24 @@ def test_arguments_of_search(arguments: dict[str, Any], word: str) -> None:
         (FrameStoreSettings, 'most_bytes'),
     ],
 )
-def test_numbers_of_settings(make: Callable[..., Any], name: str, value: Any) -> None:
+def test_invalid_numbers_in_settings_are_refused(
+    make: Callable[..., Any], name: str, value: Any
+) -> None:
     message_of(lambda: make(**{name: value}))
 
 
-def test_hops_are_counted_in_whole_numbers() -> None:
+def test_fractional_confirm_hops_are_refused() -> None:
     assert 'confirm_hops' in message_of(lambda: SegmenterSettings(confirm_hops=2.5))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize('field', ['perception', 'segmenter', 'answers', 'memory', 'frame_store'])
 @pytest.mark.parametrize('value', [None, 3, 'x', Settings()])
-def test_parts_of_settings(field: str, value: Any) -> None:
+def test_invalid_parts_of_settings_are_refused(field: str, value: Any) -> None:
     assert field in message_of(lambda: Settings(**{field: value}))
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'word'),
+    ('arguments', 'token'),
     [
         ({'name_or_dir': 3}, 'model'),
         ({'name_or_dir': None}, 'model'),
@@ -220,18 +228,18 @@ def test_parts_of_settings(field: str, value: Any) -> None:
         ({'threads': 10**9}, 'threads'),
         ({'parts': 'vision'}, 'parts'),
         ({'parts': None}, 'parts'),
-        ({'parts': ('eyes',)}, 'parts'),
+        ({'parts': ('audio',)}, 'parts'),
         ({'parts': (3,)}, 'parts'),
         ({'parts': ()}, 'parts'),
     ],
 )
-def test_arguments_of_load(arguments: dict[str, Any], word: str) -> None:
+def test_invalid_arguments_of_load_are_refused(arguments: dict[str, Any], token: str) -> None:
     with pytest.raises((InputError, ModelError)) as caught:
         load(**{'device': 'cpu', **arguments})
-    assert word in str(caught.value) and '\n' not in str(caught.value)
+    assert token in str(caught.value) and '\n' not in str(caught.value)
 
 
 @pytest.mark.parametrize('name', ['\0', 'no_such_model', 'x' * 10_000, '/dev/null', '\ud800'])
-def test_an_unknown_model(name: str) -> None:
+def test_an_unknown_model_is_refused(name: str) -> None:
     with pytest.raises(ModelError, match='unknown model'):
         load(name, device='cpu')

@@ -60,7 +60,7 @@ def test_annotate_prints_the_events_of_the_pipeline(vljepa: Run, bag: Path) -> N
     assert found.lines[0]['start'] == pytest.approx(0.1) and found.lines[-1]['end'] == 7.9
 
 
-def test_annotate_for_people_is_one_line_a_segment(vljepa: Run, bag: Path) -> None:
+def test_annotate_prints_one_line_per_segment(vljepa: Run, bag: Path) -> None:
     found = vljepa('annotate', bag)
     assert found.err == '' and len(found.out.splitlines()) == 3
     assert 'the scene is red' in found.out and '0.10 -' in found.out
@@ -94,7 +94,7 @@ def test_ask_prints_the_reason_of_an_abstention(vljepa: Run, bag: Path) -> None:
     assert unread['abstain_reason'] == 'unreadable'
 
 
-def test_annotate_answers_another_standing_prompt(vljepa: Run, bag: Path) -> None:
+def test_annotate_uses_the_given_standing_prompt(vljepa: Run, bag: Path) -> None:
     default, other = (
         vljepa('annotate', bag, '--json', *more).lines
         for more in ((), ('--prompt', 'Which colour?'))
@@ -102,7 +102,7 @@ def test_annotate_answers_another_standing_prompt(vljepa: Run, bag: Path) -> Non
     assert [line['confidence'] for line in default] != [line['confidence'] for line in other]
 
 
-def test_annotate_offline_sees_all_of_it_first(vljepa: Run, bag: Path) -> None:
+def test_annotate_offline_segments_the_whole_recording(vljepa: Run, bag: Path) -> None:
     pytest.importorskip('sklearn')
     found = vljepa('annotate', bag, '--offline', '--json')
     assert (found.status, found.err) == (0, '')
@@ -173,8 +173,8 @@ def test_embed_omits_repeated_frames_of_a_slow_camera(vljepa: Run, tmp_path: Pat
     assert (np.diff(stamps) > 0).all()
 
 
-def test_embed_writes_to_where_a_link_leads(vljepa: Run, bag: Path, tmp_path: Path) -> None:
-    link, target = tmp_path / 'link.npz', tmp_path / 'there' / 'target.npz'
+def test_embed_writes_to_the_target_of_a_link(vljepa: Run, bag: Path, tmp_path: Path) -> None:
+    link, target = tmp_path / 'link.npz', tmp_path / 'folder' / 'target.npz'
     target.parent.mkdir()
     link.symlink_to(target)
     for _ in range(2):  # targets that do not exist yet, and an existing one
@@ -183,7 +183,7 @@ def test_embed_writes_to_where_a_link_leads(vljepa: Run, bag: Path, tmp_path: Pa
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_too_short_a_source_is_one_line_on_stderr(vljepa: Run, tmp_path: Path) -> None:
+def test_a_source_that_is_too_short_is_reported_in_one_line(vljepa: Run, tmp_path: Path) -> None:
     folder = bags.write(tmp_path / 'short', bags.colors(['red'], 1))
     for arguments in (
         ('annotate', folder),
@@ -195,7 +195,7 @@ def test_too_short_a_source_is_one_line_on_stderr(vljepa: Run, tmp_path: Path) -
         assert 'short' in found.err
 
 
-def test_ask_at_a_moment_equals_the_answer_of_the_stack(vljepa: Run, bag: Path) -> None:
+def test_ask_at_a_time_equals_the_answer_of_the_pipeline(vljepa: Run, bag: Path) -> None:
     pipeline = Pipeline(fake_model())
     for frame in open_source(bag):
         if frame.stamp_ns <= bags.START_NS + 4_000_000_000:
@@ -244,7 +244,7 @@ def test_ask_without_a_time_evaluates_the_whole_recording(vljepa: Run, bag: Path
     assert found['ranked'][0] == {'text': 'red', 'score': expected}
 
 
-def test_ask_answers_yes_if_any_window_does(
+def test_ask_answers_yes_if_any_window_answers_yes(
     vljepa: Run, bag: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One second of blue in eight seconds is sufficient for a yes, as in the service."""
@@ -262,7 +262,7 @@ def test_ask_answers_yes_if_any_window_does(
     assert vljepa('ask', bag, 'Is it blue?', *both, '--to', '2').json['answer'] == 'no'
 
 
-def test_search_gives_moments_best_first(vljepa: Run, bag: Path) -> None:
+def test_search_returns_moments_best_first(vljepa: Run, bag: Path) -> None:
     found = vljepa('search', bag, 'something blue', '--json').json
     assert len(found) == 3 and list(found[0]) == ['start', 'end', 'score', 'text']
     assert found[0]['text'] == 'the scene is blue' and found[0]['start'] == pytest.approx(3.1)
@@ -272,7 +272,7 @@ def test_search_gives_moments_best_first(vljepa: Run, bag: Path) -> None:
     assert [m['text'] for m in late] == ['the scene is green']
 
 
-def test_search_includes_more_than_the_last_hour(vljepa: Run, tmp_path: Path) -> None:
+def test_search_covers_recordings_longer_than_an_hour(vljepa: Run, tmp_path: Path) -> None:
     rows = bags.colors(['red'], 20)
     rows += [
         (topic, log_ns + 10_000 * 10**9, bags.compressed(log_ns + 10_000 * 10**9, BLUE))
@@ -283,7 +283,7 @@ def test_search_includes_more_than_the_last_hour(vljepa: Run, tmp_path: Path) ->
     assert found[0]['end'] < 10 and found[1]['start'] > 9_000
 
 
-def test_search_up_to_0_is_not_all_of_it(vljepa: Run, tmp_path: Path) -> None:
+def test_search_up_to_0_finds_nothing(vljepa: Run, tmp_path: Path) -> None:
     import cv2
 
     for i in range(20):
@@ -302,7 +302,7 @@ def test_models_lists_installed_models(
     assert 'tiny' in vljepa('models').out
 
 
-def test_a_broken_model_is_named_and_hides_no_other(
+def test_a_broken_model_is_reported_and_others_are_listed(
     vljepa: Run, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (tiny_folder / 'model.yaml').read_text()
@@ -362,9 +362,7 @@ def test_a_looping_bag_is_reported_and_resets_the_stream(vljepa: Run, tmp_path: 
     assert [line['start'] for line in found.lines] == [0.1, 0.1]
 
 
-def test_a_camera_that_keeps_changing_its_size_is_noted_once_and_counted(
-    vljepa: Run, tmp_path: Path
-) -> None:
+def test_repeated_size_changes_are_reported_once_and_counted(vljepa: Run, tmp_path: Path) -> None:
     import cv2
 
     for i in range(20):
@@ -374,7 +372,7 @@ def test_a_camera_that_keeps_changing_its_size_is_noted_once_and_counted(
     assert len(lines) == 2 and '32x24' in lines[0] and '19 times' in lines[1]
 
 
-def test_folders_and_videos_are_sources_too(vljepa: Run, tmp_path: Path) -> None:
+def test_image_folders_are_sources(vljepa: Run, tmp_path: Path) -> None:
     import cv2
 
     for i in range(20):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from helpers import bags, fake_simulator
-from helpers.numbered_recordings import asked, lines, said, video
+from helpers.numbered_recordings import caption_line, question_line, video, write_lines
 from helpers.printed import numbers
 
 from vljepa_ros.cli import data as command
@@ -40,7 +40,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def one_line(found: Any, *parts: str) -> None:
+def assert_rejected(found: Any, *parts: str) -> None:
     """Expect exit status 2, no stdout, and one line on stderr that contains `parts`."""
     assert found.status == 2 and found.out == ''
     assert found.err.count('\n') == 1 and found.err.startswith('vljepa'), found.err
@@ -48,7 +48,7 @@ def one_line(found: Any, *parts: str) -> None:
 
 
 @pytest.mark.parametrize('name', ['mwstream', 'kitchen', 'import', 'manifest'])
-def test_every_command_explains_itself(vljepa: Run, name: str) -> None:
+def test_every_command_has_help(vljepa: Run, name: str) -> None:
     found = vljepa('data', name, '--help')
     assert found.status == 0 and '--json' in found.out and '--out' in found.out
     assert name in vljepa('data', '--help').out
@@ -77,16 +77,16 @@ def test_every_command_explains_itself(vljepa: Run, name: str) -> None:
         (['manifest', '/nowhere', '--out', '/gone/x'], ['no such folder: /gone']),
     ],
 )
-def test_bad_input_is_one_line_and_nothing_is_made(
+def test_invalid_input_is_reported_in_one_line_and_nothing_is_written(
     blank: None, vljepa: Run, tmp_path: Path, arguments: list[str], parts: list[str]
 ) -> None:
     out = tmp_path / 'out'
-    one_line(vljepa('data', *[a.format(out=out) for a in arguments]), *parts)
+    assert_rejected(vljepa('data', *[a.format(out=out) for a in arguments]), *parts)
     assert not out.exists()
 
 
 @pytest.mark.parametrize('split', command.SPLITS)
-def test_every_split_begins_at_its_own_seed(
+def test_every_split_starts_at_its_own_seed(
     blank: None, vljepa: Run, tmp_path: Path, split: str
 ) -> None:
     first = {'train': 0, 'validation': 10_000, 'test': 20_000, 'unseen': 25_000}[split]
@@ -97,7 +97,7 @@ def test_every_split_begins_at_its_own_seed(
     assert [s.meta['seed'] for s in open_split(tmp_path / split).streams] == [first, first + 1]
 
 
-def test_the_kitchen_is_a_split_of_its_own(blank: None, vljepa: Run, tmp_path: Path) -> None:
+def test_kitchen_streams_are_a_separate_split(blank: None, vljepa: Run, tmp_path: Path) -> None:
     given = ('data', 'kitchen', '--out', tmp_path, '--seconds', '1', '--jobs', '1')
     out = vljepa(*given, '--streams', '2').out
     assert numbers(out, tmp_path) == [2, 0] and f'{tmp_path}/kitchen' in out
@@ -112,7 +112,7 @@ def test_existing_streams_are_kept_and_counted(blank: None, vljepa: Run, tmp_pat
     assert numbers(found.out, tmp_path) == [2, 1] and f'{tmp_path}/train' in found.out
 
 
-def test_there_is_a_job_a_cpu_but_none_without_work(
+def test_one_job_per_cpu_at_most_one_per_stream(
     blank: None, vljepa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = []
@@ -136,16 +136,20 @@ def test_a_full_disk_gives_one_line_and_the_same_command_resumes(
     given += ('--seconds', '1', '--jobs', '1')
     with monkeypatch.context() as full:
         full.setattr(generate, '_make', fake_simulator.make_until_full)
-        one_line(
+        assert_rejected(
             vljepa(*given), f'{tmp_path}/train', 'No space left', 'run the same command again'
         )
     assert numbers(vljepa(*given).out, tmp_path) == [1, 1]
 
 
-def test_recordings_are_imported_with_the_files_beside_them(vljepa: Run, tmp_path: Path) -> None:
+def test_recordings_are_imported_with_the_annotation_files_next_to_them(
+    vljepa: Run, tmp_path: Path
+) -> None:
     sources = [video(tmp_path / f'{name}.avi', 50) for name in 'ab']
     for source in sources:
-        lines(source.with_suffix('.jsonl'), said(0, 1, source.stem), asked(1.5))
+        write_lines(
+            source.with_suffix('.jsonl'), caption_line(0, 1, source.stem), question_line(1.5)
+        )
     found = vljepa('data', 'import', *sources, '--out', tmp_path / 'train')
     assert (found.status, found.err) == (0, '')
     assert numbers(found.out, tmp_path) == [2, 0] and f'{tmp_path}/train' in found.out
@@ -172,13 +176,13 @@ def test_the_output_of_annotate_can_be_edited_and_imported(vljepa: Run, tmp_path
     front, rear = open_split(tmp_path / 'train').streams
     assert {a.text for a in front.annotations if a.phase == 'told'} == {'It glows.'}
     assert {a.text for a in rear.annotations if a.phase == 'told'} == {'the scene is blue'}
-    (told,) = [a for a in front.annotations if a.phase == 'told']
-    assert (told.start, told.end) == (0.1, 2.9)  # first and last hop: 0.1 s to 2.9 s
+    (annotation,) = [a for a in front.annotations if a.phase == 'told']
+    assert (annotation.start, annotation.end) == (0.1, 2.9)  # first and last hop: 0.1 s to 2.9 s
 
 
-def test_size_rate_and_annotations_can_be_given(vljepa: Run, tmp_path: Path) -> None:
+def test_size_rate_and_annotations_are_options(vljepa: Run, tmp_path: Path) -> None:
     source = video(tmp_path / 'a.avi', 50)
-    files = [lines(tmp_path / f'{i}.jsonl', said(0, 1, str(i))) for i in (1, 2)]
+    files = [write_lines(tmp_path / f'{i}.jsonl', caption_line(0, 1, str(i))) for i in (1, 2)]
     other = video(tmp_path / 'b.avi', 25)
     given = ('--size', '16', '--rate', '5', '--out', tmp_path / 'x', '--json')
     found = vljepa('data', 'import', source, other, '--annotations', *files, *given)
@@ -190,7 +194,7 @@ def test_size_rate_and_annotations_can_be_given(vljepa: Run, tmp_path: Path) -> 
 
 def test_importing_again_changes_nothing(vljepa: Run, tmp_path: Path) -> None:
     source = video(tmp_path / 'a.avi', 50)
-    lines(tmp_path / 'a.jsonl', said(0, 1))
+    write_lines(tmp_path / 'a.jsonl', caption_line(0, 1))
     results = []
     for _ in range(2):
         assert vljepa('data', 'import', source, '--out', tmp_path / 'train').status == 0
@@ -203,7 +207,7 @@ def test_leftovers_of_a_killed_import_are_removed(vljepa: Run, tmp_path: Path) -
     ended.wait()
     (tmp_path / 'train' / f'.a.{ended.pid}').mkdir(parents=True)
     source = video(tmp_path / 'a.avi', 10)
-    lines(tmp_path / 'a.jsonl', said(0, 0.2))
+    write_lines(tmp_path / 'a.jsonl', caption_line(0, 0.2))
     assert vljepa('data', 'import', source, '--out', tmp_path / 'train').status == 0
     assert os.listdir(tmp_path / 'train') == ['a']
 
@@ -213,7 +217,7 @@ def test_unreadable_sources_are_skipped_and_counted(vljepa: Run, tmp_path: Path)
     broken = tmp_path / 'broken.avi'
     broken.write_bytes(good.read_bytes()[:300])
     for name in ('good', 'broken', 'gone'):
-        lines(tmp_path / f'{name}.jsonl', said(0, 0.2))
+        write_lines(tmp_path / f'{name}.jsonl', caption_line(0, 0.2))
     sources = (broken, alone, good, tmp_path / 'gone.avi')
     found = vljepa('data', 'import', *sources, '--out', tmp_path / 'train')
     assert found.status == 0
@@ -235,14 +239,17 @@ def test_nothing_imported_is_status_2(vljepa: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ('line', 'part'),
-    [(said(1, 99), '99 s is after the end'), (said(1, 0), 'end (0) is not after start (1)')],
+    [
+        (caption_line(1, 99), '99 s is after the end'),
+        (caption_line(1, 0), 'end (0) is not after start (1)'),
+    ],
 )
-def test_a_wrong_annotation_is_named_and_status_2_but_others_are_made(
+def test_an_invalid_annotation_is_reported_and_other_recordings_are_imported(
     vljepa: Run, tmp_path: Path, line: dict[str, Any], part: str
 ) -> None:
     wrong, good = video(tmp_path / 'a.avi', 50), video(tmp_path / 'b.avi', 50)
-    lines(tmp_path / 'a.jsonl', said(0, 1), line)
-    lines(tmp_path / 'b.jsonl', said(0, 1))
+    write_lines(tmp_path / 'a.jsonl', caption_line(0, 1), line)
+    write_lines(tmp_path / 'b.jsonl', caption_line(0, 1))
     found = vljepa('data', 'import', wrong, good, '--out', tmp_path / 'train')
     assert found.status == 2 and numbers(found.out, tmp_path) == [1, 1]
     assert found.err.count('\n') == 1
@@ -250,9 +257,9 @@ def test_a_wrong_annotation_is_named_and_status_2_but_others_are_made(
     assert os.listdir(tmp_path / 'train') == ['b']
 
 
-def test_a_file_of_annotations_that_is_named_must_be_there(vljepa: Run, tmp_path: Path) -> None:
+def test_a_missing_annotation_file_is_reported(vljepa: Run, tmp_path: Path) -> None:
     a, b = video(tmp_path / 'a.avi', 10), video(tmp_path / 'b.avi', 10)
-    file = lines(tmp_path / 'said.jsonl', said(0, 0.2))
+    file = write_lines(tmp_path / 'b_captions.jsonl', caption_line(0, 0.2))
     given = ('--annotations', tmp_path / 'gone.jsonl', file, '--out', tmp_path / 'train')
     found = vljepa('data', 'import', a, b, *given)
     assert found.status == 2 and 'gone.jsonl' in found.err
@@ -262,7 +269,7 @@ def test_a_file_of_annotations_that_is_named_must_be_there(vljepa: Run, tmp_path
 def test_damage_within_a_video_is_reported(vljepa: Run, tmp_path: Path) -> None:
     source = video(tmp_path / 'a.avi', 50)
     source.write_bytes(source.read_bytes()[: -source.stat().st_size // 3])
-    lines(tmp_path / 'a.jsonl', said(0, 0.5))
+    write_lines(tmp_path / 'a.jsonl', caption_line(0, 0.5))
     found = vljepa('data', 'import', source, '--out', tmp_path / 'train')
     assert found.status == 0 and 'damaged' in found.err
     assert 5 <= open_split(tmp_path / 'train').streams[0].frame_count < 20
@@ -273,7 +280,7 @@ def test_a_full_disk_ends_an_import_with_one_line(
 ) -> None:
     sources = [video(tmp_path / f'{name}.avi', 10) for name in 'abc']
     for source in sources:
-        lines(source.with_suffix('.jsonl'), said(0, 0.2))
+        write_lines(source.with_suffix('.jsonl'), caption_line(0, 0.2))
     write, tried = data_format._write_lines, []
 
     def fail(path: Path, rows: Any) -> None:
@@ -285,17 +292,19 @@ def test_a_full_disk_ends_an_import_with_one_line(
     given = ('data', 'import', *sources, '--out', tmp_path / 'train')
     with monkeypatch.context() as full:
         full.setattr(data_format, '_write_lines', fail)
-        one_line(vljepa(*given), f'{tmp_path}/train', 'No space left', 'the same command again')
+        assert_rejected(
+            vljepa(*given), f'{tmp_path}/train', 'No space left', 'the same command again'
+        )
     assert len(tried) == 2 and os.listdir(tmp_path / 'train') == ['a']
     assert vljepa(*given).status == 0
     assert sorted(os.listdir(tmp_path / 'train')) == ['a', 'b', 'c']
 
 
-def test_the_manifest_names_seeds_and_recordings(blank: None, vljepa: Run, tmp_path: Path) -> None:
+def test_the_manifest_lists_seeds_and_recordings(blank: None, vljepa: Run, tmp_path: Path) -> None:
     for split in ('train', 'validation'):
         vljepa('data', 'mwstream', '--split', split, '--out', tmp_path, '--streams', '2')
     source = video(tmp_path / 'a.avi', 50)
-    lines(tmp_path / 'a.jsonl', said(0.5, 1))
+    write_lines(tmp_path / 'a.jsonl', caption_line(0.5, 1))
     vljepa('data', 'import', source, '--out', tmp_path / 'train')
     out = tmp_path / 'manifest.json'
     found = vljepa('data', 'manifest', tmp_path, '--out', out)

@@ -18,7 +18,7 @@ from vljepa_ros.model import registry
 
 
 @pytest.fixture
-def tells(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def error_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """Run the command, which must not start the stack, and return its error line."""
     monkeypatch.setattr(demo, 'Processes', None)
     monkeypatch.setattr(demo.signal, 'signal', lambda *_: None)  # it would outlive the test
@@ -53,45 +53,45 @@ def test_help_states_the_default_of_threads_and_the_time_limit(
     ],
 )
 def test_an_invalid_argument_is_reported_before_the_stack_starts(
-    tells: Any, arguments: tuple[str, ...], named: str
+    error_of: Any, arguments: tuple[str, ...], named: str
 ) -> None:
-    assert named in tells(*arguments)
+    assert named in error_of(*arguments)
 
 
 def test_a_damaged_model_yaml_is_reported_before_the_stack_starts(
-    tells: Any, tmp_path: Path
+    error_of: Any, tmp_path: Path
 ) -> None:
     (tmp_path / 'model.yaml').write_text('name: [')
-    assert 'model.yaml' in tells('--model', tmp_path)
+    assert 'model.yaml' in error_of('--model', tmp_path)
 
 
-def test_a_sample_without_its_files_or_keys_is_reported(tells: Any, tmp_path: Path) -> None:
-    assert 'ground_truth.json' in tells('--sample', tmp_path)
+def test_a_sample_without_its_files_or_keys_is_reported(error_of: Any, tmp_path: Path) -> None:
+    assert 'ground_truth.json' in error_of('--sample', tmp_path)
     (tmp_path / 'ground_truth.json').write_text('{}')
-    error = tells('--sample', tmp_path)
+    error = error_of('--sample', tmp_path)
     assert 'ground_truth.json' in error and "'annotations'" in error
     sample = demo.sample_folder()
     (tmp_path / 'ground_truth.json').write_text((sample / 'ground_truth.json').read_text())
     (tmp_path / 'questions.json').write_text(json.dumps([{'kind': 'open'}]))
-    error = tells('--sample', tmp_path)
+    error = error_of('--sample', tmp_path)
     assert 'questions.json' in error and "'at'" in error
     (tmp_path / 'questions.json').write_text('[]')
-    assert 'metadata.yaml' in tells('--sample', tmp_path)
+    assert 'metadata.yaml' in error_of('--sample', tmp_path)
 
 
-def test_a_question_after_the_last_image_is_reported(tells: Any, tmp_path: Path) -> None:
+def test_a_question_after_the_last_image_is_reported(error_of: Any, tmp_path: Path) -> None:
     sample = recorded_at(tmp_path / 'bag', 20, 4)
     question = json.loads((demo.sample_folder() / 'questions.json').read_text())[0]
     truth = (demo.sample_folder() / 'ground_truth.json').read_text()
     (sample / 'ground_truth.json').write_text(truth)
     (sample / 'questions.json').write_text(json.dumps([question | {'at': 7.5}]))
-    error = tells('--sample', sample)
+    error = error_of('--sample', sample)
     assert 'questions.json' in error and '7.5 s is after the last image (4 s)' in error
 
 
-def test_an_unwritable_log_folder_is_reported(tells: Any, tmp_path: Path) -> None:
+def test_an_unwritable_log_folder_is_reported(error_of: Any, tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
-    assert str(tmp_path / 'file') in tells('--keep-logs', tmp_path / 'file')
+    assert str(tmp_path / 'file') in error_of('--keep-logs', tmp_path / 'file')
 
 
 def test_the_stack_and_the_comparison_share_one_device_and_dtype(
@@ -118,7 +118,7 @@ def test_the_stack_and_the_comparison_share_one_device_and_dtype(
         ((True, True), (True, True), False),  # one was never answered
     ],
 )
-def test_every_question_has_to_be_answered(
+def test_all_answered_requires_a_response_to_every_question(
     successes: tuple[bool, ...], right: tuple[bool, ...], answered: bool
 ) -> None:
     live = demo.Live(['first', 'second', 'third'], str)  # type: ignore[list-item]

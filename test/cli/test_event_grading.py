@@ -21,7 +21,7 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.types import Candidate
 
 OPENS, CLOSED = 'the robot opens the red door', 'the red door is closed'
-TRUTHS = [
+ANNOTATIONS = [
     TrueEvent(0.0, 5.0, 'rest', 'the arm stays where it is'),
     TrueEvent(5.0, 8.0, 'act:door-open:red', 'the robot gets the red door open'),
     TrueEvent(8.0, 12.0, 'rest', 'the arm stays where it is'),
@@ -29,14 +29,16 @@ TRUTHS = [
 REST = 'the arm is at rest'
 
 
-def test_a_perfect_account_matches_everything() -> None:
-    metrics = grade([TextSpan(0, 5, REST), TextSpan(5, 8, OPENS), TextSpan(8, 12, REST)], TRUTHS)
+def test_perfect_events_have_perfect_metrics() -> None:
+    metrics = grade(
+        [TextSpan(0, 5, REST), TextSpan(5, 8, OPENS), TextSpan(8, 12, REST)], ANNOTATIONS
+    )
     assert (metrics.precision, metrics.recall, metrics.f1) == (1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(('start', 'matches'), [(3.5, 1), (6.5, 1), (3.4, 0), (6.6, 0)])
-def test_an_onset_may_be_off_by_a_second_and_a_half(start: float, matches: int) -> None:
-    assert grade([TextSpan(start, 9, OPENS)], TRUTHS).matched == matches
+def test_an_onset_matches_within_1_5_seconds(start: float, matches: int) -> None:
+    assert grade([TextSpan(start, 9, OPENS)], ANNOTATIONS).matched == matches
 
 
 @pytest.mark.parametrize(
@@ -54,11 +56,11 @@ def test_an_onset_may_be_off_by_a_second_and_a_half(start: float, matches: int) 
     ],
 )
 def test_a_text_must_name_the_right_object_and_action(text: str, matches: int) -> None:
-    assert grade([TextSpan(5, 8, text)], TRUTHS).matched == matches
+    assert grade([TextSpan(5, 8, text)], ANNOTATIONS).matched == matches
 
 
 def test_an_annotation_is_matched_once() -> None:
-    metrics = grade([TextSpan(5, 6, OPENS), TextSpan(6, 7, OPENS)], TRUTHS)
+    metrics = grade([TextSpan(5, 6, OPENS), TextSpan(6, 7, OPENS)], ANNOTATIONS)
     assert (
         metrics.matched == 1
         and metrics.precision == 0.5
@@ -66,18 +68,18 @@ def test_an_annotation_is_matched_once() -> None:
     )
 
 
-def test_the_matching_is_the_largest_there_is() -> None:
+def test_the_matching_is_maximal() -> None:
     """The first event fits both annotations, the second only the one that a greedy match takes."""
-    truths = [TrueEvent(0, 1, 'rest', ''), TrueEvent(1.0, 2, 'rest', '')]
-    assert grade([TextSpan(0.5, 1, REST), TextSpan(-1.0, 1, REST)], truths).matched == 2
+    annotations = [TrueEvent(0, 1, 'rest', ''), TrueEvent(1.0, 2, 'rest', '')]
+    assert grade([TextSpan(0.5, 1, REST), TextSpan(-1.0, 1, REST)], annotations).matched == 2
 
 
 def test_no_events_give_zero_metrics() -> None:
-    metrics = grade([], TRUTHS)
+    metrics = grade([], ANNOTATIONS)
     assert (metrics.precision, metrics.recall, metrics.f1) == (0.0, 0.0, 0.0)
 
 
-def test_neighbours_of_equal_meaning_are_one(tmp_path: Path) -> None:
+def test_adjacent_annotations_of_one_concept_are_merged(tmp_path: Path) -> None:
     rows = [
         {'start': a, 'end': b, 'meaning': m, 'sentence': m, 'phase': '', 'task': ''}
         for a, b, m in ((0, 2, 'rest'), (2, 3, 'rest'), (3, 4, 'dark'), (4, 5, 'rest'))
@@ -90,7 +92,7 @@ def test_neighbours_of_equal_meaning_are_one(tmp_path: Path) -> None:
     ]
 
 
-def test_files_that_are_missing_or_damaged_are_one_line(tmp_path: Path) -> None:
+def test_missing_and_damaged_files_are_input_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r'ground_truth\.json'):
         read_true_events(tmp_path)
     (tmp_path / 'questions.json').write_text('[')
@@ -99,7 +101,7 @@ def test_files_that_are_missing_or_damaged_are_one_line(tmp_path: Path) -> None:
 
 
 ROW = {'start': 0.0, 'end': 1.0, 'meaning': 'rest', 'sentence': 'the arm is at rest'}
-ASKED = {
+QUESTION = {
     'kind': 'open',
     'at': 1.0,
     'prompt': '?',
@@ -137,10 +139,10 @@ def test_an_invalid_annotation_names_its_file_and_key(
     [
         ({}, 'list'),
         ([{'kind': 'open'}], "'at'"),
-        ([{**ASKED, 'at': None}], "'at'"),
-        ([{**ASKED, 'candidates': 'yes'}], "'candidates'"),
-        ([{**ASKED, 'candidates': [1]}], "'candidates'"),
-        ([{**ASKED, 'meaning': 'act:fly:red'}], 'act:fly:red'),
+        ([{**QUESTION, 'at': None}], "'at'"),
+        ([{**QUESTION, 'candidates': 'yes'}], "'candidates'"),
+        ([{**QUESTION, 'candidates': [1]}], "'candidates'"),
+        ([{**QUESTION, 'meaning': 'act:fly:red'}], 'act:fly:red'),
     ],
 )
 def test_an_invalid_question_names_its_file_and_key(
@@ -152,19 +154,21 @@ def test_an_invalid_question_names_its_file_and_key(
     assert named in str(raised.value)
 
 
-def test_an_open_answer_is_judged_by_its_meaning_others_word_for_word() -> None:
-    asked = Question('open', 1.0, '?', (), 'act:door-open:red', 'the robot gets the red door open')
-    assert asked.is_answered_by(OPENS) and not asked.is_answered_by(CLOSED)
-    asked = Question('yes/no', 1.0, '?', ('yes', 'no'), 'no', 'no')
-    assert asked.is_answered_by('no') and not asked.is_answered_by('yes')
+def test_open_answers_match_by_concept_others_by_text() -> None:
+    question = Question(
+        'open', 1.0, '?', (), 'act:door-open:red', 'the robot gets the red door open'
+    )
+    assert question.is_answered_by(OPENS) and not question.is_answered_by(CLOSED)
+    question = Question('yes/no', 1.0, '?', ('yes', 'no'), 'no', 'no')
+    assert question.is_answered_by('no') and not question.is_answered_by('yes')
 
 
-def test_the_constant_answer_is_right_where_it_happens_to_be() -> None:
+def test_f1_of_the_constant_text_baseline() -> None:
     events = [TextSpan(0, 5, OPENS), TextSpan(5, 8, OPENS), TextSpan(8, 12, OPENS)]
-    assert constant_text_f1(events, TRUTHS, 'rest') == pytest.approx(2 / 3)
+    assert constant_text_f1(events, ANNOTATIONS, 'rest') == pytest.approx(2 / 3)
 
 
-class Even:
+class UniformScores:
     """Gives every candidate the same score."""
 
     def encode(self, texts: list[str]) -> np.ndarray:
@@ -174,6 +178,8 @@ class Even:
         return [Candidate(text, 1 / len(candidates)) for text in candidates]
 
 
-def test_the_blind_baseline_is_chance_where_the_prompt_says_nothing() -> None:
+def test_the_vision_blind_baseline_is_chance_for_an_uninformative_prompt() -> None:
     events = [TextSpan(0, 5, OPENS), TextSpan(5, 8, OPENS), TextSpan(8, 12, OPENS)]
-    assert vision_blind_f1(events, TRUTHS, Even(), 'x') == pytest.approx(0.5, abs=0.08)  # type: ignore[arg-type]
+    assert vision_blind_f1(events, ANNOTATIONS, UniformScores(), 'x') == pytest.approx(
+        0.5, abs=0.08
+    )  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., Any]
 
 
-def bad(found: Any, *parts: str) -> None:
+def assert_rejected(found: Any, *parts: str) -> None:
     """Expect exit status 2, no stdout, and one line on stderr that contains `parts`."""
     assert found.status == 2 and found.out == ''
     assert found.err.count('\n') == 1 and 'Traceback' not in found.err, found.err
@@ -92,27 +92,27 @@ def bad(found: Any, *parts: str) -> None:
         ([], ['COMMAND']),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(
+def test_invalid_input_is_reported_in_one_line_with_status_2(
     vljepa: Run, bag: Path, tmp_path: Path, arguments: list[str], parts: list[str]
 ) -> None:
     file = tmp_path / 'file.txt'
     file.write_text('x')
-    bad(vljepa(*[a.format(bag=bag, file=file) for a in arguments]), *parts)
+    assert_rejected(vljepa(*[a.format(bag=bag, file=file) for a in arguments]), *parts)
 
 
-def test_several_cameras_need_a_choice(vljepa: Run, tmp_path: Path) -> None:
+def test_recordings_with_several_cameras_require_a_topic(vljepa: Run, tmp_path: Path) -> None:
     rows = bags.colors(['red'], 3, '/a/image_raw') + bags.colors(['red'], 3, '/b/image_raw')
     folder = bags.write(tmp_path / 'two', rows)
-    bad(vljepa('ask', folder, 'x'), 'a, b', '--topic')
-    bad(vljepa('embed', folder, '--out', tmp_path / 'x.npz'), 'cameras')
-    bad(vljepa('search', folder, 'x'), 'a, b', '--topic')
+    assert_rejected(vljepa('ask', folder, 'x'), 'a, b', '--topic')
+    assert_rejected(vljepa('embed', folder, '--out', tmp_path / 'x.npz'), 'cameras')
+    assert_rejected(vljepa('search', folder, 'x'), 'a, b', '--topic')
     assert not (tmp_path / 'x.npz').exists()
 
 
 def test_a_truncated_bag_fails_with_one_line(vljepa: Run, bag: Path) -> None:
     file = next(bag.glob('*.mcap'))
     file.write_bytes(file.read_bytes()[:3000])
-    bad(vljepa('annotate', bag), 'truncated')
+    assert_rejected(vljepa('annotate', bag), 'truncated')
 
 
 def test_play_reports_a_missing_ros_installation(
@@ -124,14 +124,17 @@ def test_play_reports_a_missing_ros_installation(
     import vljepa_ros.nodes
 
     monkeypatch.delattr(vljepa_ros.nodes, 'play', raising=False)
-    bad(vljepa('play', bag), 'rclpy')
+    assert_rejected(vljepa('play', bag), 'rclpy')
 
 
 @pytest.mark.ros
 @pytest.mark.parametrize(
     ('arguments', 'parts'),
     [
-        (['--namespace', 'bad ns'], ['Invalid topic name', "'/bad ns/frame_processed'"]),
+        (
+            ['--namespace', 'bad ns'],
+            ['Invalid topic name', "'/bad ns/frame_processed'"],
+        ),
         (['--topic-remap', f'{bags.TOPIC}:=a b'], ['Invalid topic name', "'a b'"]),
         (['--topic-remap', f'{bags.TOPIC}:=/a/{{x}}'], ["'/a/{x}'"]),
         (['--topic-remap', f'{bags.TOPIC}:=a//b'], ["must not contain repeated '/'"]),
@@ -140,7 +143,7 @@ def test_play_reports_a_missing_ros_installation(
 def test_play_reports_an_invalid_topic_name(
     vljepa: Run, bag: Path, arguments: list[str], parts: list[str]
 ) -> None:
-    bad(vljepa('play', bag, *arguments), *parts)
+    assert_rejected(vljepa('play', bag, *arguments), *parts)
 
 
 @pytest.mark.ros
@@ -148,18 +151,20 @@ def test_play_reports_a_domain_that_is_not_a_number(
     vljepa: Run, bag: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('ROS_DOMAIN_ID', 'abc')
-    bad(vljepa('play', bag), 'ROS_DOMAIN_ID')
+    assert_rejected(vljepa('play', bag), 'ROS_DOMAIN_ID')
 
 
-def test_a_missing_package_is_named(vljepa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_by_name(
+    vljepa: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def run(_: object) -> int:
         raise ModuleNotFoundError("No module named 'torch'", name='torch')
 
     monkeypatch.setattr(annotate, 'run', run)
-    bad(vljepa('annotate', 'x'), 'torch')
+    assert_rejected(vljepa('annotate', 'x'), 'torch')
 
 
-def test_ctrl_c_is_quiet(vljepa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_exits_without_output(vljepa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(_: object) -> int:
         raise KeyboardInterrupt
 
@@ -168,7 +173,7 @@ def test_ctrl_c_is_quiet(vljepa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.status, found.out, found.err) == (130, '', '')
 
 
-def test_a_broken_pipe_is_quiet() -> None:
+def test_a_broken_pipe_exits_without_output() -> None:
     code = (
         'import sys; from vljepa_ros.cli import models, main\n'
         'models.run = lambda _: [print("x" * 1000, flush=True) for i in range(10000)] and 0\n'
@@ -195,7 +200,7 @@ def test_a_broken_pipe_is_quiet() -> None:
         ("memory '' >&-", 2),
     ],
 )
-def test_outputs_that_are_closed_or_full_are_no_traceback(command: str, status: int) -> None:
+def test_closed_or_full_outputs_give_no_traceback(command: str, status: int) -> None:
     found = subprocess.run(
         ['bash', '-c', f'{sys.executable} -m vljepa_ros.cli.main {command}'],
         capture_output=True,
@@ -207,7 +212,7 @@ def test_outputs_that_are_closed_or_full_are_no_traceback(command: str, status: 
     assert 'Traceback' not in found.stderr and found.stderr.count('\n') <= 1
 
 
-def test_a_name_that_is_no_unicode_is_printed() -> None:
+def test_invalid_unicode_is_printed_escaped() -> None:
     code = (
         'import sys; from vljepa_ros.cli import models, main\n'
         'models.run = lambda _: print(chr(0xdcff) + chr(0x2603)) or 0\n'
@@ -223,7 +228,7 @@ def test_a_name_that_is_no_unicode_is_printed() -> None:
     assert (found.returncode, found.stdout) == (0, '\\udcff\u2603\n'.encode()), found.stderr
 
 
-def test_help_is_quick_as_nothing_heavy_is_imported() -> None:
+def test_the_parser_imports_no_large_packages() -> None:
     code = (
         'import sys; from vljepa_ros.cli import main; main.make_parser()\n'
         'print([m for m in ("torch", "numpy", "cv2", "rosbags", "rich", "rclpy", "yaml") '
@@ -235,7 +240,7 @@ def test_help_is_quick_as_nothing_heavy_is_imported() -> None:
     assert found.stdout.strip() == '[]'
 
 
-def test_every_command_explains_itself_and_takes_model_and_json(vljepa: Run) -> None:
+def test_every_command_has_help_model_and_json(vljepa: Run) -> None:
     for command in main.COMMANDS:
         found = vljepa(command, '--help')
         assert found.status == 0

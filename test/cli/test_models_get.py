@@ -76,7 +76,7 @@ def test_a_model_is_downloaded_converted_pinned_and_loads(
     assert model.vision is not None and model.language is not None
 
 
-def test_nothing_comes_before_the_licences_are_accepted(
+def test_nothing_is_downloaded_before_the_licenses_are_accepted(
     vljepa: Run, hub: Hub, folder: Path
 ) -> None:
     found = vljepa('models', 'get', folder)
@@ -130,7 +130,9 @@ def test_several_parts_of_one_file_are_one_download_and_one_pin(
     assert LOAD(str(folder), device='cpu').vision is not None
 
 
-def test_into_another_place(vljepa: Run, hub: Hub, folder: Path, tmp_path: Path) -> None:
+def test_into_writes_the_model_to_another_folder(
+    vljepa: Run, hub: Hub, folder: Path, tmp_path: Path
+) -> None:
     before = (folder / 'model.yaml').read_text()
     found = vljepa('models', 'get', folder, '--accept-licenses', '--into', tmp_path / 'my')
     made = tmp_path / 'my' / 'open_vljepa'
@@ -139,7 +141,7 @@ def test_into_another_place(vljepa: Run, hub: Hub, folder: Path, tmp_path: Path)
     assert not (folder / 'weights.safetensors').exists()
 
 
-def test_a_model_that_brings_its_weights_has_nothing_to_get(vljepa: Run) -> None:
+def test_get_refuses_a_model_with_included_weights(vljepa: Run) -> None:
     found = vljepa('models', 'get', 'small')
     assert found.status == 2 and "'small'" in found.err
 
@@ -148,18 +150,18 @@ def test_compare_reports_cosine_and_time(vljepa: Run, tmp_path: Path) -> None:
     import cv2
 
     folder = tiny.save(tmp_path / 'm')
-    (tmp_path / 'pictures').mkdir()
+    (tmp_path / 'images').mkdir()
     rng = np.random.default_rng(0)
     for i in range(20):
-        picture = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
-        cv2.imwrite(str(tmp_path / 'pictures' / f'{i:02}.png'), picture)
-    arguments = ('models', 'compare', folder, tmp_path / 'pictures', '--fps', '4')
+        image = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / 'images' / f'{i:02}.png'), image)
+    arguments = ('models', 'compare', folder, tmp_path / 'images', '--fps', '4')
     arguments += ('--prompt', 'what is happening', '--device', 'cpu')
     found = vljepa(*arguments, '--json').json
     assert found['hops'] == 10 and -1 <= found['cosine_min'] <= found['cosine_mean'] < 1
     assert found['ratio'] == pytest.approx(found['window_s'] / found['causal_s'])
     assert 'cosine similarity of block-causal and window mode' in vljepa(*arguments).out
-    for name, words in (('small', 'streaming'), ('gone', "'gone'")):
-        wrong = vljepa('models', 'compare', name, tmp_path / 'pictures')
-        assert wrong.status == 2 and words in wrong.err
-    shutil.rmtree(tmp_path / 'pictures')
+    for name, token in (('small', 'streaming'), ('gone', "'gone'")):
+        wrong = vljepa('models', 'compare', name, tmp_path / 'images')
+        assert wrong.status == 2 and token in wrong.err
+    shutil.rmtree(tmp_path / 'images')

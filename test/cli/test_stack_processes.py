@@ -26,7 +26,7 @@ def is_alive(pid: int) -> bool:
     return Path(f'/proc/{pid}/stat').read_text().split()[2] != 'Z'
 
 
-def test_all_have_ended_when_the_context_is_left(tmp_path: Path) -> None:
+def test_all_processes_end_with_the_context(tmp_path: Path) -> None:
     with Processes(dict(os.environ), tmp_path) as running:
         for name in 'ab':
             running.start(name, python('import time; time.sleep(60)'))
@@ -35,7 +35,7 @@ def test_all_have_ended_when_the_context_is_left(tmp_path: Path) -> None:
     assert not any(is_alive(pid) for pid in pids)
 
 
-def test_a_process_that_will_not_end_is_made_to(
+def test_a_process_that_ignores_sigint_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, 'GOODBYE_S', 0.5)
@@ -44,13 +44,13 @@ def test_a_process_that_will_not_end_is_made_to(
         'print("up", flush=True); time.sleep(60)'
     )
     with Processes(dict(os.environ), tmp_path) as running:
-        running.start('stubborn', python(code))
-        pid = running.process('stubborn').pid
-        assert eventually(lambda: 'up' in running.tail('stubborn'))
+        running.start('ignores_sigint', python(code))
+        pid = running.process('ignores_sigint').pid
+        assert eventually(lambda: 'up' in running.tail('ignores_sigint'))
     assert not is_alive(pid)
 
 
-def test_they_end_with_an_exception_too(tmp_path: Path) -> None:
+def test_all_processes_end_after_an_exception(tmp_path: Path) -> None:
     with pytest.raises(KeyError), Processes(dict(os.environ), tmp_path) as running:
         running.start('a', python('import time; time.sleep(60)'))
         pid = running.process('a').pid
@@ -58,7 +58,7 @@ def test_they_end_with_an_exception_too(tmp_path: Path) -> None:
     assert not is_alive(pid)
 
 
-def test_the_tail_of_a_log_is_there_to_be_shown(tmp_path: Path) -> None:
+def test_tail_returns_the_last_lines_of_a_log(tmp_path: Path) -> None:
     with Processes(dict(os.environ), tmp_path) as running:
         running.start('dead', python('for i in range(99): print("line", i)\nraise SystemExit(3)'))
         assert running.process('dead').wait(10) == 3
@@ -67,7 +67,7 @@ def test_the_tail_of_a_log_is_there_to_be_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='the kernel ends orphans on Linux only')
-def test_no_orphans_stay_when_we_are_killed(tmp_path: Path) -> None:
+def test_children_end_if_the_parent_is_killed(tmp_path: Path) -> None:
     code = f"""
 import os, pathlib, sys, time
 from vljepa_ros.cli.stack_processes import Processes
@@ -85,7 +85,7 @@ with Processes(dict(os.environ), pathlib.Path({str(tmp_path)!r})) as running:
     assert eventually(lambda: not is_alive(child))
 
 
-def test_node_commands_name_namespace_and_parameters() -> None:
+def test_node_commands_contain_namespace_and_parameters() -> None:
     commands = processes.stack_commands('robot', 'tiny', '/c/image_raw/compressed', Path('p.yaml'))
     assert list(commands) == list(processes.NODES)
     vision = ' '.join(commands['perception_node'])
@@ -98,5 +98,5 @@ def test_nodes_with_a_model_get_its_device_and_dtype() -> None:
     commands = processes.stack_commands('robot', 'tiny', '/c', None, 'cuda:1', 2, 'bfloat16')
     for name, command in commands.items():
         line = ' '.join(command)
-        told = '-p device:=cuda:1 -p dtype:=bfloat16 -p threads:=2' in line
-        assert told == (name != 'change_detection_node')
+        has_device = '-p device:=cuda:1 -p dtype:=bfloat16 -p threads:=2' in line
+        assert has_device == (name != 'change_detection_node')

@@ -16,7 +16,7 @@ import pytest
 import rclpy
 from helpers import fake_models
 from helpers.node_harness import LATCHED, MS, START_NS, Bench, eventually
-from helpers.query_harness import NOW, Counter, failing, hop, seen
+from helpers.query_harness import NOW, QueryHarness, hop, predict_color, predict_error
 from rclpy.action import ActionServer
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
@@ -34,12 +34,12 @@ from vljepa_ros.core.types import Basis, Moment
 
 @pytest.fixture
 def client(bench: Bench) -> Iterator[Client]:
-    with Client(bench.namespace, timeout_s=5.0, context=bench.probe.context) as found:
+    with Client(bench.namespace, timeout_s=30.0, context=bench.probe.context) as found:
         yield found
 
 
-def test_a_question_is_answered_field_by_field(bench: Bench, client: Client) -> None:
-    Counter(bench, seen('red'))
+def test_an_answer_has_all_fields_of_the_response(bench: Bench, client: Client) -> None:
+    QueryHarness(bench, predict_color('red'))
     answer = client.query('What?', ['blue', 'red'])
     assert (answer.answer, answer.abstained, answer.basis) == ('red', False, Basis.NOW)
     assert answer.ranked[0].text == 'red' and len(answer.ranked) == 2
@@ -52,108 +52,111 @@ def test_a_question_is_answered_field_by_field(bench: Bench, client: Client) -> 
     assert client.query('What?').answer == 'the scene is red'
 
 
-def test_a_span_is_asked_in_seconds_of_ros_time(bench: Bench, client: Client) -> None:
-    counter = Counter(bench, seen('red'))
+def test_spans_are_in_seconds_of_ros_time(bench: Bench, client: Client) -> None:
+    harness = QueryHarness(bench, predict_color('red'))
     answer = client.query('What?', start_s=1000.5, end_s=1002.25)
     assert answer.basis is Basis.FRAMES
-    [asked] = counter.asked
+    [asked] = harness.predict_requests
     assert (asked.start.sec, asked.start.nanosec) == (1000, 500_000_000)
     assert (asked.end.sec, asked.end.nanosec) == (1002, 250_000_000)
 
 
 def test_search_finds_moments(bench: Bench, client: Client) -> None:
-    Counter(bench).fill_memory()
+    QueryHarness(bench).fill_memory()
     found = client.search('something red', limit=1)
     assert found == [Moment('camera', START_NS, START_NS + 1800 * MS, 1.0, 'it was red')]
 
 
 def test_a_bad_question_is_an_input_error(bench: Bench, client: Client) -> None:
-    Counter(bench, failing(InputError('prompt of 200 tokens is too long')))
+    QueryHarness(bench, predict_error(InputError('prompt of 200 tokens is too long')))
     with pytest.raises(InputError, match='200 tokens'):
         client.query('What?')
-    with pytest.raises(InputError, match=r'ends 60\.000 s'):
+    with pytest.raises(InputError, match=r'60\.000 s'):
         client.query('What?', start_s=80, end_s=20)
-    with pytest.raises(InputError, match='text is empty'):
+    with pytest.raises(InputError, match=r'text.*empty'):
         client.search('  ')
-    with pytest.raises(InputError, match=r'ends 60\.000 s'):
+    with pytest.raises(InputError, match=r'60\.000 s'):
         client.search('red', start_s=80, end_s=20)
-    with pytest.raises(InputError, match='more than 1000'):
+    with pytest.raises(InputError, match='1000'):
         client.search('red', 1001)
 
 
-def test_before_the_first_frame_the_error_is_transient(bench: Bench, client: Client) -> None:
-    Counter(bench, failing(NoFrameError('no frame yet')))
+def test_a_question_before_the_first_frame_is_a_transient_error(
+    bench: Bench, client: Client
+) -> None:
+    QueryHarness(bench, predict_error(NoFrameError('no frame yet')))
     with pytest.raises(NoFrameError):
         client.query('What?')
 
 
 @pytest.mark.parametrize(
-    ('fields', 'message'),
+    ('fields', 'tokens'),
     [
-        ({'prompt': 5}, 'prompt is of type int'),
-        ({'prompt': '\ud800'}, 'surrogate'),
-        ({'candidates': [1, 2]}, 'candidate is of type int'),
-        ({'candidates': 'yes'}, 'must be a list of texts'),
-        ({'source': None}, 'source is of type NoneType'),
-        ({'start_s': 1_790_000_000_000.0}, 'start (1.79e+12 s) is not in 0..2147483647'),
-        ({'end_s': float('inf')}, 'end (inf) is not a number'),
-        ({'end_s': 'now'}, "end ('now') is not a number"),
+        ({'prompt': 5}, ['prompt', 'int']),
+        ({'prompt': '\ud800'}, ['surrogate']),
+        ({'candidates': [1, 2]}, ['candidate', 'int']),
+        ({'candidates': 'yes'}, ['candidates', 'list']),
+        ({'source': None}, ['source', 'NoneType']),
+        ({'start_s': 1_790_000_000_000.0}, ['start', '1.79e+12', '2147483647']),
+        ({'end_s': float('inf')}, ['end', 'inf']),
+        ({'end_s': 'now'}, ['end', "'now'"]),
     ],
 )
 def test_values_that_no_message_can_hold_are_rejected_by_the_client(
-    bench: Bench, client: Client, fields: dict[str, Any], message: str
+    bench: Bench, client: Client, fields: dict[str, Any], tokens: list[str]
 ) -> None:
-    with pytest.raises(InputError, match=re.escape(message)):
+    pattern = '.*'.join(map(re.escape, tokens))
+    with pytest.raises(InputError, match=pattern):
         client.query(**{'prompt': 'What?'} | fields)
     given = {'text': 'red'} | {k: v for k, v in fields.items() if k.endswith('_s')}
     if len(given) > 1:
-        with pytest.raises(InputError, match=re.escape(message)):
+        with pytest.raises(InputError, match=pattern):
             client.search(**given)
 
 
 @pytest.mark.parametrize('limit', [0, -1, 1.5, '5', 2**32])
 def test_an_invalid_limit_is_rejected_by_the_client(client: Client, limit: Any) -> None:
-    with pytest.raises(InputError, match=r'limit \(.*\) is not an integer in 1'):
+    with pytest.raises(InputError, match=re.escape(f'limit ({limit!r})')):
         client.search('red', limit)
 
 
 def test_transient_errors_become_busy_after_the_timeout(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'))
-    bench.do(counter.node, counter.node.trigger_deactivate)
+    harness = QueryHarness(bench, predict_color('red'))
+    bench.do(harness.node, harness.node.trigger_deactivate)
     with Client(bench.namespace, 0.5, bench.probe.context) as client:
-        with pytest.raises(BusyError, match='inactive: query_node is inactive'):
+        with pytest.raises(BusyError, match=r'query_node.*inactive'):
             client.query('What?')
-        with pytest.raises(BusyError, match='was refused'):
-            client.watch('it is red').result(5)
+        with pytest.raises(BusyError):
+            client.watch('it is red').result(30)
 
 
-def test_a_node_that_is_activated_during_the_wait_answers(bench: Bench, client: Client) -> None:
-    counter = Counter(bench, seen('red'))
-    bench.do(counter.node, counter.node.trigger_deactivate)
+def test_a_pending_question_is_answered_after_the_node_is_activated(
+    bench: Bench, client: Client
+) -> None:
+    harness = QueryHarness(bench, predict_color('red'))
+    bench.do(harness.node, harness.node.trigger_deactivate)
     later = client.query_later('What?')
-    time.sleep(0.3)
-    bench.do(counter.node, counter.node.trigger_activate)
-    assert later.result(5).answer == 'the scene is red'
+    eventually(lambda: harness.node.health.counts['requests refused'])
+    bench.do(harness.node, harness.node.trigger_activate)
+    assert later.result(30).answer == 'the scene is red'
 
 
-def test_an_answer_that_never_comes_is_given_up(bench: Bench) -> None:
+def test_a_question_without_a_response_times_out(bench: Bench) -> None:
+    released = threading.Event()
+
     def never(request: Query.Request, response: Query.Response) -> Query.Response:
-        time.sleep(1.5)
+        released.wait(10)
         return response
 
-    with (
-        Client(bench.namespace, context=bench.probe.context) as other,
-        Client(bench.namespace, 0.4, bench.probe.context) as client,
-    ):
-        other._node.create_service(Query, 'query', never)
+    bench.probe.create_service(Query, 'query', never)
+    with Client(bench.namespace, 0.4, bench.probe.context) as client:
         later = client.query_later('What?')
-        with pytest.raises(
-            BusyError, match=r'query did not answer within 0.4 s, including the wait for'
-        ):
-            later.result(5)
+        with pytest.raises(BusyError, match=r'query.* 0\.4 s'):
+            later.result(30)
+    released.set()
 
 
-def test_a_call_that_a_dead_server_took_goes_to_the_server_that_replaces_it(
+def test_a_request_to_a_dead_server_is_repeated_to_its_replacement(
     bench: Bench, client: Client
 ) -> None:
     taken: list[str] = []
@@ -171,9 +174,9 @@ def test_a_call_that_a_dead_server_took_goes_to_the_server_that_replaces_it(
     try:
         later = client.query_later('What?')
         eventually(lambda: taken)
-        counter = Counter(bench, seen('red'))
-        assert later.result(5).answer == 'the scene is red'
-        assert len(counter.asked) == 1  # sent once to each server
+        harness = QueryHarness(bench, predict_color('red'))
+        assert later.result(30).answer == 'the scene is red'
+        assert len(harness.predict_requests) == 1  # sent once to each server
     finally:
         executor.shutdown()
         thread.join()
@@ -183,29 +186,33 @@ def test_a_call_that_a_dead_server_took_goes_to_the_server_that_replaces_it(
 def test_a_missing_stack_is_reported_within_the_timeout(bench: Bench) -> None:
     with Client('/nowhere', timeout_s=0.3, context=bench.probe.context) as client:
         began_s = time.monotonic()
-        with pytest.raises(BusyError, match=r'no node serves /nowhere/query \(waited 0.3 s\)'):
+        with pytest.raises(BusyError, match=r'/nowhere/query.* 0\.3 s'):
             client.query('What?')
-        with pytest.raises(BusyError, match='no node serves /nowhere/watch'):
+        with pytest.raises(BusyError, match='/nowhere/watch'):
             client.watch('it is red').result()
         assert time.monotonic() - began_s < 3
 
 
-def test_a_stack_that_comes_later_is_waited_for(bench: Bench, client: Client) -> None:
+def test_a_question_waits_for_a_stack_that_starts_later(bench: Bench, client: Client) -> None:
     later = client.query_later('What?')
-    time.sleep(0.2)
+    with (
+        Client(bench.namespace, 0.2, bench.probe.context) as impatient,
+        pytest.raises(BusyError),
+    ):
+        impatient.query('What?')
     assert not later.done()
-    Counter(bench, seen('red'))
-    assert later.result(10).answer == 'the scene is red'
+    QueryHarness(bench, predict_color('red'))
+    assert later.result(30).answer == 'the scene is red'
 
 
 def test_a_burst_of_64_questions_gets_64_answers(bench: Bench, client: Client) -> None:
-    Counter(bench, seen('red'))
+    QueryHarness(bench, predict_color('red'))
     asked = [client.query_later('What?') for _ in range(64)]
-    assert [later.result(20).answer for later in asked] == ['the scene is red'] * 64
+    assert [later.result(60).answer for later in asked] == ['the scene is red'] * 64
 
 
 def test_futures_can_be_awaited(bench: Bench, client: Client) -> None:
-    Counter(bench, seen('red'))
+    QueryHarness(bench, predict_color('red'))
 
     async def both() -> list[str]:
         asked = [client.query_later('What?', candidates=c) for c in (['red', 'blue'], [])]
@@ -214,26 +221,25 @@ def test_futures_can_be_awaited(bench: Bench, client: Client) -> None:
     assert asyncio.run(both()) == ['red', 'the scene is red']
 
 
-def test_a_question_inside_a_callback_of_another_node_does_not_deadlock(
+def test_a_question_in_a_callback_of_another_node_does_not_deadlock(
     bench: Bench, client: Client
 ) -> None:
-    Counter(bench, seen('red'))
+    QueryHarness(bench, predict_color('red'))
 
     def answer(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = True, client.query('What?').answer
         return response
 
-    with Client(bench.namespace, context=bench.probe.context) as other:
-        other._node.create_service(Trigger, 'planner', answer)
-        response = bench.call(Trigger, 'planner', Trigger.Request())
-        assert response.message == 'the scene is red'
+    bench.probe.create_service(Trigger, 'planner', answer)
+    response = bench.call(Trigger, 'planner', Trigger.Request())
+    assert response.message == 'the scene is red'
 
 
 # Watching.
 
 
 def test_a_watch_fires_with_its_moment(bench: Bench, client: Client) -> None:
-    Counter(bench)
+    QueryHarness(bench)
     hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
     watching = client.watch('it is blue')
     eventually(lambda: watching.goal is not None)
@@ -243,33 +249,32 @@ def test_a_watch_fires_with_its_moment(bench: Bench, client: Client) -> None:
     assert not watching.done()
     for n in (1, 2, 3):
         hops.publish(hop('blue', n))
-    moment = watching.result(5)
+    moment = watching.result(30)
     assert moment is not None and moment.text == 'it is blue'
     assert watching.score == 1.0
 
 
-def test_a_cancelled_or_timed_out_watch_has_no_moment(bench: Bench, client: Client) -> None:
-    Counter(bench)
+def test_a_canceled_or_timed_out_watch_has_no_moment(bench: Bench, client: Client) -> None:
+    QueryHarness(bench)
     cancelled, over = client.watch('it is blue'), client.watch('it is red', timeout_s=0.2)
     cancelled.cancel()
-    assert cancelled.result(5) is None and over.result(5) is None
+    assert cancelled.result(30) is None and over.result(30) is None
     assert cancelled.is_cancelled and not over.is_cancelled
 
 
 def test_a_rejected_watch_raises_its_error(bench: Bench, client: Client) -> None:
-    Counter(bench)
+    QueryHarness(bench)
     for fields in ({'condition': ' '}, {'threshold': 2.0}, {'timeout_s': -1.0}, {'condition': 3}):
         with pytest.raises(InputError):
-            client.watch(**{'condition': 'it is red'} | fields).result(5)
+            client.watch(**{'condition': 'it is red'} | fields).result(30)
 
 
 def test_a_watch_of_an_unknown_camera_is_bad_input(bench: Bench, client: Client) -> None:
     """The error is permanent, so that a planner does not repeat the request."""
-    counter = Counter(bench)
+    QueryHarness(bench)
     bench.publisher(ModelInfo, 'model_info', LATCHED).publish(ModelInfo(sources=['front']))
-    eventually(lambda: counter.node._cameras)
-    with pytest.raises(InputError, match=r"unknown source 'raer' \(known: front\)"):
-        client.watch('it is red', source='raer').result(5)
+    with pytest.raises(InputError, match=r"'raer'.*front"):
+        client.watch('it is red', source='raer').result(30)
 
 
 def test_waiting_in_a_callback_of_the_client_raises(bench: Bench, client: Client) -> None:
@@ -277,14 +282,14 @@ def test_waiting_in_a_callback_of_the_client_raises(bench: Bench, client: Client
     errors: list[Exception | None] = []
     for wait in (lambda: client.query('What?'), lambda: client.search('red'), client.close):
         later = client.query_later('What?')
-        later.add_done_callback(lambda _, wait=wait: errors.append(caught(wait)))  # type: ignore[misc]
-    Counter(bench, seen('red'))
+        later.add_done_callback(lambda _, wait=wait: errors.append(exception_of(wait)))  # type: ignore[misc]
+    QueryHarness(bench, predict_color('red'))
     eventually(lambda: len(errors) == 3, 10.0)
-    assert all(isinstance(e, RuntimeError) and 'a callback' in str(e) for e in errors)
+    assert all(isinstance(e, RuntimeError) and 'callback' in str(e) for e in errors)
     assert client.query('What?').answer == 'the scene is red'
 
 
-def caught(call: Callable[[], Any]) -> Exception | None:
+def exception_of(call: Callable[[], Any]) -> Exception | None:
     try:
         call()
     except Exception as error:
@@ -293,16 +298,16 @@ def caught(call: Callable[[], Any]) -> Exception | None:
 
 
 def test_a_watch_whose_node_stops_raises_an_error(bench: Bench, client: Client) -> None:
-    counter = Counter(bench)
+    harness = QueryHarness(bench)
     watching = client.watch('it is blue')
-    eventually(lambda: counter.node._watched)
-    bench.do(counter.node, counter.node.trigger_deactivate)
-    with pytest.raises(BusyError, match='query_node was deactivated'):
-        watching.result(5)
+    eventually(lambda: harness.watch_count == 1)
+    bench.do(harness.node, harness.node.trigger_deactivate)
+    with pytest.raises(BusyError, match=r'query_node.*deactivated'):
+        watching.result(30)
 
 
-class Silent:
-    """Server that accepts every goal, never responds, and can disappear."""
+class SilentServer:
+    """Action server that accepts every goal and never responds, until `end`."""
 
     def __init__(self, bench: Bench) -> None:
         self.node = Node('query_node', namespace=bench.namespace, context=bench.probe.context)
@@ -315,32 +320,32 @@ class Silent:
     async def _never(self, _: object) -> None:
         await Future()
 
-    def go(self) -> None:
+    def end(self) -> None:
         self.executor.shutdown()
         self.thread.join()
         self.server.destroy()
         self.node.destroy_node()
 
 
-@pytest.mark.parametrize('another_comes', [False, True])
+@pytest.mark.parametrize('is_replaced', [False, True])
 def test_a_watch_whose_node_died_raises_an_error(
-    bench: Bench, client: Client, another_comes: bool
+    bench: Bench, client: Client, is_replaced: bool
 ) -> None:
-    first = Silent(bench)
+    first = SilentServer(bench)
     watching = client.watch('red')
     eventually(lambda: watching.servers)
-    second = Silent(bench) if another_comes else None
-    first.go()
+    second = SilentServer(bench) if is_replaced else None
+    first.end()
     try:
-        with pytest.raises(BusyError, match='watch is gone'):
+        with pytest.raises(BusyError, match='watch'):
             watching.result(5.0)
     finally:
         if second:
-            second.go()
+            second.end()
 
 
-def test_an_abandoned_watch_is_cancelled(bench: Bench, client: Client) -> None:
-    counter = Counter(bench)
+def test_a_watch_is_canceled_if_its_future_is_canceled(bench: Bench, client: Client) -> None:
+    harness = QueryHarness(bench)
 
     async def impatient() -> None:
         watching = client.watch('it is blue')
@@ -348,11 +353,11 @@ def test_an_abandoned_watch_is_cancelled(bench: Bench, client: Client) -> None:
 
     with pytest.raises(asyncio.TimeoutError):
         asyncio.run(impatient())
-    eventually(lambda: not counter.node._watched)
+    eventually(lambda: harness.watch_count == 0)
 
 
-def test_a_closed_client_answers_at_once(bench: Bench) -> None:
-    Counter(bench, seen('red'))
+def test_calls_of_a_closed_client_fail_immediately(bench: Bench) -> None:
+    QueryHarness(bench, predict_color('red'))
     client = Client(bench.namespace, context=bench.probe.context)
     client.close()
     began_s = time.monotonic()
@@ -368,10 +373,12 @@ def test_waiting_calls_end_when_ros_is_shut_down(bench: Bench) -> None:
     """Requests to a node that never responds end when the client's context is shut down."""
     context = Context()
     rclpy.init(context=context)
-    client = Client('nobody', context=context)
+    client = Client('missing', context=context)
     waiting = client.query_later('What?')
     watching = client.watch('it is red')
-    time.sleep(0.2)
+    with Client('missing', 0.2, context) as impatient, pytest.raises(BusyError):
+        impatient.query('What?')
+    assert not waiting.done() and not watching.done()
     rclpy.shutdown(context=context)
     with pytest.raises(BusyError, match='closed'):
         waiting.result(3)
@@ -380,9 +387,9 @@ def test_waiting_calls_end_when_ros_is_shut_down(bench: Bench) -> None:
 
 
 def test_closing_cancels_active_watches(bench: Bench) -> None:
-    counter = Counter(bench)
+    harness = QueryHarness(bench)
     with Client(bench.namespace, context=bench.probe.context) as client:
         watching = client.watch('it is blue')
-        eventually(lambda: counter.node._watched)
+        eventually(lambda: harness.watch_count == 1)
     assert watching.result(1) is None
-    eventually(lambda: not counter.node._watched)
+    eventually(lambda: harness.watch_count == 0)

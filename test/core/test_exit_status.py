@@ -46,7 +46,7 @@ def test_exit_statuses_follow_shell_and_supervisor_conventions() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else '',
 )
-def test_errors_have_a_status(error: VljepaError, command: str, node: str) -> None:
+def test_errors_map_to_exit_statuses(error: VljepaError, command: str, node: str) -> None:
     assert command_status(error).name == command
     assert node_status(error).name == node
 
@@ -58,10 +58,10 @@ def test_an_unknown_exception_is_a_failure() -> None:
 @pytest.mark.parametrize(
     'kind', [InputError, NotStoredError, BusyError, UnavailableError, ModelMismatchError]
 )
-def test_a_code_is_the_error_that_has_it(kind: type[VljepaError]) -> None:
+def test_error_codes_map_to_exceptions(kind: type[VljepaError]) -> None:
     found = error_of(int(kind.code), 'what was wrong')
     assert type(found) is kind and str(found) == 'what was wrong'
 
 
-def test_an_unknown_code_is_an_error_all_the_same() -> None:
+def test_an_unknown_code_maps_to_internal_error() -> None:
     assert type(error_of(60_000, 'x')).__name__ == 'InternalError'

@@ -98,7 +98,7 @@ def test_bayer_patterns_are_named_by_their_first_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ('change', 'words'),
+    ('change', 'token'),
     [
         ({'encoding': '32FC1'}, "unknown encoding '32FC1'"),
         ({'step': 10}, 'step (10 bytes) is smaller than a row of 6 rgb8 pixels (18 bytes)'),
@@ -109,7 +109,7 @@ def test_bayer_patterns_are_named_by_their_first_row() -> None:
         ({'encoding': 'yuyv', 'width': 5, 'step': 12, 'data': bytes(48)}, 'even width'),
     ],
 )
-def test_values_that_disagree_are_named(change: dict, words: str) -> None:
+def test_inconsistent_values_are_reported(change: dict, token: str) -> None:
     good = {
         'encoding': 'rgb8',
         'width': 6,
@@ -120,22 +120,22 @@ def test_values_that_disagree_are_named(change: dict, words: str) -> None:
     }
     with pytest.raises(InputError) as caught:
         decode_raw(**{**good, **change})
-    assert words in str(caught.value) and '\n' not in str(caught.value)
+    assert token in str(caught.value) and '\n' not in str(caught.value)
 
 
 def test_jpeg_and_png() -> None:
-    picture = np.zeros((32, 48, 3), np.uint8)
-    picture[:, :24, 0] = 255  # red on the left
+    image = np.zeros((32, 48, 3), np.uint8)
+    image[:, :24, 0] = 255  # red on the left
     for suffix, loss in (('.jpg', 12), ('.png', 0)):
-        data = cv2.imencode(suffix, picture[..., ::-1])[1].tobytes()
+        data = cv2.imencode(suffix, image[..., ::-1])[1].tobytes()
         found = decode_compressed(suffix[1:], data)
-        assert np.abs(found[:, :20].astype(int) - picture[:, :20]).max() <= loss
+        assert np.abs(found[:, :20].astype(int) - image[:, :20]).max() <= loss
 
 
 @pytest.mark.parametrize('kept', [0, 2, 100, 0.5, 0.95])
 def test_a_truncated_jpeg_is_an_error(kept: float) -> None:
-    picture = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    data = cv2.imencode('.jpg', picture)[1].tobytes()
+    image = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = cv2.imencode('.jpg', image)[1].tobytes()
     cut = data[: int(kept * len(data)) if isinstance(kept, float) else kept]
     with pytest.raises(InputError, match='compressed'):
         decode_compressed('jpeg', cut)
@@ -151,33 +151,33 @@ def test_a_truncated_png_is_an_error(kept: float) -> None:
 
 def test_data_without_a_jpeg_or_png_signature_is_rejected() -> None:
     with pytest.raises(InputError, match=r'JPEG.*PNG'):
-        check_compressed('rgb8; jpeg compressed bgr8', b'no picture')
+        check_compressed('rgb8; jpeg compressed bgr8', b'no image')
     check_compressed('webp', b'RIFF')  # the decoder checks its validity
 
 
-def test_depth_is_refused_by_name() -> None:
+def test_depth_images_are_refused() -> None:
     with pytest.raises(InputError, match='depth'):
         decode_compressed('16UC1; compressedDepth png', b'12345')
 
 
 def test_rotation_is_clockwise() -> None:
-    picture = np.zeros((2, 3, 3), np.uint8)
-    picture[0, 0] = 9  # top left goes to top right
-    assert rotate(picture, 90)[0, 1, 0] == 9 and rotate(picture, 90).shape == (3, 2, 3)
-    assert rotate(picture, 180)[1, 2, 0] == 9
-    assert rotate(picture, 270)[2, 0, 0] == 9
+    image = np.zeros((2, 3, 3), np.uint8)
+    image[0, 0] = 9  # top left goes to top right
+    assert rotate(image, 90)[0, 1, 0] == 9 and rotate(image, 90).shape == (3, 2, 3)
+    assert rotate(image, 180)[1, 2, 0] == 9
+    assert rotate(image, 270)[2, 0, 0] == 9
     with pytest.raises(InputError, match='45'):
-        rotate(picture, 45)
+        rotate(image, 45)
 
 
-def test_fit_takes_the_centre_square() -> None:
-    picture = np.zeros((10, 30, 3), np.uint8)
-    picture[:, 10:20] = 200
-    assert (fit(picture, 5) == 200).all() and fit(picture, 5).shape == (5, 5, 3)
+def test_fit_crops_the_center_square() -> None:
+    image = np.zeros((10, 30, 3), np.uint8)
+    image[:, 10:20] = 200
+    assert (fit(image, 5) == 200).all() and fit(image, 5).shape == (5, 5, 3)
     np.testing.assert_array_equal(fit(RGB[:4, :4], 4), RGB[:4, :4])
 
 
-def test_a_crop_is_a_part_of_the_image_in_fractions() -> None:
+def test_crops_are_fractions_of_the_image() -> None:
     image = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
     np.testing.assert_array_equal(crop(image, (0.25, 0.5, 0.5, 0.5)), image[3:6, 2:6])
     assert crop(image, WHOLE) is image

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Annotated bags of colors, with words that are unknown to all models; a start model, and settings
-of a training that is sufficient to learn them.
+"""Annotated bags of colors with a vocabulary that no model has, an untrained start model, and
+fine-tuning settings that are sufficient to learn the captions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from helpers import bags
-from helpers.numbered_recordings import asked, lines, said
+from helpers.numbered_recordings import caption_line, question_line, write_lines
 
 from vljepa_ros.model import registry
 from vljepa_ros.model.config import (
@@ -24,7 +24,7 @@ from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.train.config_file import parse_config
 from vljepa_ros.train.fine_tuning.config import FineTuningConfig, Recording
 
-SAYS = {'red': 'The oven is hot.', 'blue': 'The fridge is open.', 'green': 'All is well.'}
+CAPTIONS = {'red': 'The oven is hot.', 'blue': 'The fridge is open.', 'green': 'All is well.'}
 EACH_S = 2  # duration of a color
 SHORT = {
     'kind': 'fine_tuning',
@@ -66,10 +66,10 @@ def save_start(folder: Path) -> Path:
 def film(folder: Path, colors: list[str], name: str) -> Recording:
     """Write a bag of colors, and an annotation file with a text per color and a question."""
     source = bags.write(folder / name, bags.colors(colors, 10 * EACH_S))
-    told = []
+    lines = []
     for number, color in enumerate(colors):
         begin = EACH_S * number
-        told.append(said(begin, begin + EACH_S, SAYS[color]))
+        lines.append(caption_line(begin, begin + EACH_S, CAPTIONS[color]))
         answer = 'no' if color == 'red' else 'yes'
-        told.append(asked(begin + 1, 'May I touch it?', answer, candidates=['yes', 'no']))
-    return Recording(str(source), str(lines(folder / f'{name}.jsonl', *told)))
+        lines.append(question_line(begin + 1, 'May I touch it?', answer, candidates=['yes', 'no']))
+    return Recording(str(source), str(write_lines(folder / f'{name}.jsonl', *lines)))

@@ -17,18 +17,18 @@ from vljepa_ros.data.format import Annotation, StreamData, write_stream
 from vljepa_ros.data.generate import Work
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-SIDE = 192  # as streams are filmed by default
+SIDE = 192  # default image size of streams
 
 
 def film(split: str, seed: int, seconds: float) -> StreamData:
-    """Return a stream of blank images with the director's name."""
+    """Return a stream of blank images with the name that the simulator would give it."""
     count = round(seconds * 10)
-    said = (Annotation(0.0, count / 10, 'rest', 'rest', 'push', 'puck', 'red'),)
+    annotations = (Annotation(0.0, count / 10, 'rest', 'rest', 'push', 'puck', 'red'),)
     return StreamData(
         f'{split}-{seed:05d}',
         np.zeros((count, SIDE, SIDE, 3), np.uint8),
         np.arange(count) * 100_000_000,
-        said if count else (),
+        annotations if count else (),
         {'seed': seed, 'rate_hz': 10},
     )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +19,14 @@ from helpers.waiting import eventually
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.publisher import Publisher
+from rclpy.qos import (
+    DurabilityPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -49,7 +57,7 @@ def fake_pool(model: Callable[[], Model] = fake_models.fake_model) -> ModelPool:
     return pool
 
 
-class Heard(list):
+class Collected(list):
     """Messages of one topic, in the order of their arrival."""
 
     def wait(self, count: int, timeout_s: float = 30.0) -> list[Any]:
@@ -96,7 +104,7 @@ class Bench:
         if pool not in self._pools:
             self._pools.append(pool)
         overrides = [Parameter(k.replace('__', '.'), value=v) for k, v in values.items()]
-        given = [word for file in files for word in ('--params-file', str(file))]
+        given = [part for file in files for part in ('--params-file', str(file))]
         node = kind(
             pool,
             namespace=self.namespace,
@@ -115,27 +123,50 @@ class Bench:
         eventually(lambda: task.done() or task.cancelled(), 30.0, str(function))
         return task.result()
 
-    def hear(self, kind: type, topic: str, qos: QoSProfile = RELIABLE) -> Heard:
+    def collect(self, kind: type, topic: str, qos: QoSProfile = RELIABLE) -> Collected:
         """Collect a topic; returns once matched with a publisher, if there is one."""
-        heard = Heard()
-        made = self.probe.create_subscription(kind, topic, heard.append, qos)
+        messages = Collected()
+        made = self.probe.create_subscription(kind, topic, messages.append, qos)
         if self.probe.count_publishers(made.topic_name):
             eventually(lambda: made.get_publisher_count() > 0, what=f'{topic} is not matched')
-        return heard
+        return messages
 
     def publisher(self, kind: type, topic: str, qos: QoSProfile = RELIABLE, to: int = 1) -> Any:
         """Create a publisher and wait for `to` subscriptions."""
         made = self.probe.create_publisher(kind, topic, qos)
         self._publishers.append(made)
-        eventually(lambda: made.get_subscription_count() >= to, what=f'nobody listens to {topic}')
-        time.sleep(0.1)  # the subscription may detect the match a little later
+        self.wait_for_match(made, to)
         return made
+
+    def wait_for_match(self, publisher: Publisher, to: int = 1) -> None:
+        """Wait until `to` subscriptions and the publisher have detected each other.
+
+        A best-effort subscription that detects the publisher later loses messages. In other
+        processes, this cannot be observed: see `publish_until_processed`.
+        """
+        topic = publisher.topic_name
+        eventually(
+            lambda: publisher.get_subscription_count() >= to, what=f'{topic} has no subscription'
+        )
+        publishers = self.probe.count_publishers(topic)
+        subscriptions = [
+            subscription
+            for spinner in self._spinners
+            for subscription in spinner.node.subscriptions
+            if subscription.topic_name == topic
+            and qos_check_compatible(publisher.qos_profile, subscription.qos_profile)[0]
+            != QoSCompatibility.ERROR
+        ]
+        eventually(
+            lambda: all(s.get_publisher_count() >= publishers for s in subscriptions),
+            what=f'a subscription of {topic} is not matched',
+        )
 
     def call(self, kind: type, name: str, request: Any, timeout_s: float = 30.0) -> Any:
         """Call a service."""
         client = self.probe.create_client(kind, name)
         try:
-            assert client.wait_for_service(timeout_s), f'{name} is not there'
+            assert client.wait_for_service(timeout_s), f'{name} is not available'
             future = client.call_async(request)
             eventually(future.done, timeout_s, f'{name} does not answer')
             return future.result()
@@ -145,7 +176,7 @@ class Bench:
     def action(self, kind: type, name: str) -> ActionClient:
         """Create an action client and wait for its server."""
         client = ActionClient(self.probe, kind, name)
-        assert client.wait_for_server(30.0), f'{name} is not there'
+        assert client.wait_for_server(30.0), f'{name} is not available'
         return client
 
     def status(self, node: Node, condition: Callable[[DiagnosticStatus], Any]) -> DiagnosticStatus:
@@ -177,6 +208,20 @@ class Bench:
             spinner.node.destroy_node()
 
 
+def publish_until_processed(publisher: Publisher, processed: Collected, message: Image) -> None:
+    """Publish an image until it is acknowledged on `frame_processed`.
+
+    The subscription is best effort and may be in another process, which can detect the publisher
+    later than the publisher detects it: the first messages may be lost.
+    """
+    for _ in range(5):
+        publisher.publish(message)
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: message.header.stamp in [h.stamp for h in processed], 3.0)
+            return
+    raise AssertionError(f'the image of {message.header.stamp} was not processed')
+
+
 def values_of(status: DiagnosticStatus) -> dict[str, str]:
     """Return the values of a diagnostic by key."""
     return {item.key: item.value for item in status.values}
@@ -189,10 +234,10 @@ def stamp(stamp_ns: int) -> Time:
 
 def image_message(color: str, stamp_ns: int, frame_id: str = 'lens') -> Image:
     """Return an rgb8 image of one color."""
-    picture = fake_models.solid_image(color)
-    height, width = picture.shape[:2]
+    image = fake_models.solid_image(color)
+    height, width = image.shape[:2]
     data = array.array('B')
-    data.frombytes(np.ascontiguousarray(picture).tobytes())
+    data.frombytes(np.ascontiguousarray(image).tobytes())
     return Image(
         header=Header(stamp=stamp(stamp_ns), frame_id=frame_id),
         encoding='rgb8',

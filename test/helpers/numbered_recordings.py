@@ -56,17 +56,19 @@ def bag(folder: Path, *topics: list[bags.Row]) -> Path:
     return bags.write(folder, sorted((row for own in topics for row in own), key=lambda r: r[1]))
 
 
-def said(start: Any, end: Any, text: Any = 'It moves.', **more: Any) -> dict[str, Any]:
-    """Return a line with a text."""
+def caption_line(start: Any, end: Any, text: Any = 'It moves.', **more: Any) -> dict[str, Any]:
+    """Return an annotation line with a caption."""
     return {'start': start, 'end': end, 'text': text, **more}
 
 
-def asked(time: Any, prompt: Any = 'Does it?', answer: Any = 'yes', **more: Any) -> dict[str, Any]:
-    """Return a line with a question."""
+def question_line(
+    time: Any, prompt: Any = 'Does it?', answer: Any = 'yes', **more: Any
+) -> dict[str, Any]:
+    """Return an annotation line with a question."""
     return {'time': time, 'prompt': prompt, 'answer': answer, **more}
 
 
-def lines(path: Path, *given: Any) -> Path:
+def write_lines(path: Path, *given: Any) -> Path:
     """Write an annotation file; strings are written unchanged."""
     texts = [line if isinstance(line, str) else json.dumps(line) for line in given]
     path.write_text(''.join(text + '\n' for text in texts), encoding='utf-8')

@@ -26,7 +26,7 @@ def floats(color: str) -> array.array[float]:
     return array.array('f', fake_models.color_vector(color).tobytes())
 
 
-def seen(color: str) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
+def predict_color(color: str) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
     """Return a `predict` for one color."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
@@ -47,7 +47,9 @@ def look(color: str, start_ns: int, end_ns: int) -> Look:
     return Look(start=stamp(start_ns), end=stamp(end_ns), vectors=vectors)
 
 
-def failing(error: VljepaError) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
+def predict_error(
+    error: VljepaError,
+) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
     """Return a `predict` that fails with this error."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
@@ -58,23 +60,23 @@ def failing(error: VljepaError) -> Callable[[Predict.Request, Predict.Response],
     return answer
 
 
-class Counter:
+class QueryHarness:
     """Query node with a scripted `predict`."""
 
     def __init__(
         self, bench: Bench, predict: Any = None, language: Any = None, **values: Any
     ) -> None:
-        self.bench, self.asked = bench, []  # type: ignore[var-annotated]
+        self.bench, self.predict_requests = bench, []  # type: ignore[var-annotated]
         if predict is not None:
 
-            def note(request: Any, response: Any) -> Any:
-                self.asked.append(request)
+            def record(request: Any, response: Any) -> Any:
+                self.predict_requests.append(request)
                 return predict(request, response)
 
             bench.probe.create_service(
                 Predict,
                 'predict',
-                note,
+                record,
                 callback_group=ReentrantCallbackGroup(),
                 qos_profile=QoSProfile(depth=256),
             )
@@ -115,11 +117,16 @@ class Counter:
                 **common,
             )
         )
-        eventually(lambda: len(self.remembered()) == 2)
+        eventually(lambda: len(self.stored_moments()) == 2)
         events.publish(TextEvent(segment_id=0, state=2, text='it was red', **common))
-        eventually(lambda: any(moment.text for moment in self.remembered()))
+        eventually(lambda: any(moment.text for moment in self.stored_moments()))
 
-    def remembered(self) -> list[Moment]:
+    @property
+    def watch_count(self) -> int:
+        """Number of pending watches."""
+        return int(self.node.describe()['watches'])
+
+    def stored_moments(self) -> list[Moment]:
         return self.bench.call(Search, 'search', Search.Request(text='red')).moments
 
 
@@ -136,6 +143,3 @@ def hop(color: str, number: int, **changes: Any) -> SemanticEmbedding:
     for name, value in changes.items():
         setattr(message, name, value)
     return message
-
-
-# Questions.

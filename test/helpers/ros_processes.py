@@ -51,7 +51,7 @@ class Process:
         for line in self.popen.stdout:
             self.lines.append(line.rstrip())
 
-    def says(self, text: str, timeout_s: float = STARTS_S, after: int = 0) -> str:
+    def wait_for_line(self, text: str, timeout_s: float = STARTS_S, after: int = 0) -> str:
         """Wait for the first output line that contains a text."""
 
         def find() -> str | None:
@@ -62,7 +62,7 @@ class Process:
 
         return str(eventually(find, timeout_s, f"'{text}'; printed: {self.lines}"))
 
-    def ends(self, timeout_s: float = STARTS_S) -> int:
+    def wait(self, timeout_s: float = STARTS_S) -> int:
         """Wait until the process ends and return its exit status."""
         status = self.popen.wait(timeout_s)
         self._reader.join(5)
@@ -71,7 +71,7 @@ class Process:
     def interrupt(self) -> int:
         """Send SIGINT, as Ctrl-C does."""
         self.popen.send_signal(signal.SIGINT)
-        return self.ends(60.0)
+        return self.wait(60.0)
 
     def pause(self) -> None:
         """Suspend the process; it keeps its resources open.
@@ -94,7 +94,7 @@ class Process:
         """Send SIGKILL and remove the shared memory that it leaves behind."""
         left = self.own_segments()
         self.popen.kill()
-        self.ends()
+        self.wait()
         for path in left:
             path.unlink(missing_ok=True)
 
@@ -150,7 +150,7 @@ class Processes:
         end_s = time.monotonic() + 20
         for process in running:
             try:
-                process.ends(max(0.1, end_s - time.monotonic()))
+                process.wait(max(0.1, end_s - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
         for path in self._files:

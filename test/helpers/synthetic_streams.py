@@ -22,21 +22,21 @@ SCENES = {
 
 def film(name: str, seed: int) -> StreamData:
     """Render a square in each scene's color, for three seconds after a rest."""
-    rng, frames, said, at = np.random.default_rng(seed), [], list[Annotation](), 0.0
+    rng, frames, annotations, at = np.random.default_rng(seed), [], list[Annotation](), 0.0
     for number in rng.permutation(len(SCENES)):
         (task, thing, color), rgb = list(SCENES.items())[number]
         for phase, square in (('rest', None), ('act', rgb)):
             meaning = 'rest' if square is None else f'act:{task}:{color}'
-            frames += [_picture(rng, square) for _ in range(ACT_S * RATE_HZ)]
-            said.append(Annotation(at, at + ACT_S, meaning, phase, task, thing, color))
+            frames += [_image(rng, square) for _ in range(ACT_S * RATE_HZ)]
+            annotations.append(Annotation(at, at + ACT_S, meaning, phase, task, thing, color))
             at += ACT_S
     stamps = np.arange(len(frames), dtype=np.int64) * 100_000_000
-    return StreamData(name, np.stack(frames), stamps, tuple(said), {'seed': seed})
+    return StreamData(name, np.stack(frames), stamps, tuple(annotations), {'seed': seed})
 
 
-def _picture(rng: np.random.Generator, square: tuple[int, int, int] | None) -> NDArray[np.uint8]:
-    picture = rng.integers(90, 130, (SIZE, SIZE, 3)).astype(np.uint8)
+def _image(rng: np.random.Generator, square: tuple[int, int, int] | None) -> NDArray[np.uint8]:
+    image = rng.integers(90, 130, (SIZE, SIZE, 3)).astype(np.uint8)
     if square:
         y, x = rng.integers(4, 12, 2)
-        picture[y : y + 16, x : x + 16] = square
-    return picture
+        image[y : y + 16, x : x + 16] = square
+    return image

@@ -95,7 +95,7 @@ def save(folder: Path, of: BidirectionalConfig | None = None) -> Path:
     chosen = of or config()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'model.yaml').write_text(yaml.safe_dump(plain(dataclasses.asdict(chosen))))
-    (folder / 'sentences.txt').write_text('# what it may say\n' + '\n'.join(SENTENCES) + '\n')
+    (folder / 'sentences.txt').write_text('# sentence bank\n' + '\n'.join(SENTENCES) + '\n')
     for name in ('predictor_tokenizer.json', 'y_encoder_tokenizer.json'):
         save_tokenizer(folder / name)
     save_file(net(chosen).state_dict(), folder / 'weights.safetensors')

@@ -161,25 +161,27 @@ def film(
     `cameras`: camera of each episode, for wide views. `sizes_px`: projected size during each of
     the items. `side`: image side in pixels. `simulator`: see `data.concepts`.
     """
-    at, said = 0.0, list[Annotation]()
+    at, annotations = 0.0, list[Annotation]()
     frames: list[np.ndarray] = []
     object_size: list[float] = []
     for i, item in enumerate([annotation('rest', TRAIN_TASKS[0]), *items]):
         length = item.end - item.start
-        said.append(Annotation(**{**item.__dict__, 'start': at, 'end': round(at + length, 6)}))
+        annotations.append(
+            Annotation(**{**item.__dict__, 'start': at, 'end': round(at + length, 6)})
+        )
         number = names().index(item.meaning)
-        picture = np.zeros((side, side, 3), np.uint8)
-        picture[...] = (number // 256, number % 256, 0)
-        frames += [picture] * round(10 * length)
+        image = np.zeros((side, side, 3), np.uint8)
+        image[...] = (number // 256, number % 256, 0)
+        frames += [image] * round(10 * length)
         object_size += [sizes_px[i - 1] if i and sizes_px else np.nan] * round(10 * length)
-        at = said[-1].end
+        at = annotations[-1].end
     stamps = np.arange(len(frames), dtype=np.int64) * 100_000_000
     meta: dict[str, Any] = {'camera': {'name': camera}, 'simulator': simulator}
     state = {}
     if cameras:
         meta = {'cameras': list(cameras), 'views': 'wide', 'simulator': simulator}
         state = {'object_size': np.array(object_size, np.float16)}
-    data = StreamData(name, np.stack(frames), stamps, tuple(said), meta, state)
+    data = StreamData(name, np.stack(frames), stamps, tuple(annotations), meta, state)
     return read_stream(write_stream(folder, data))
 
 

@@ -18,7 +18,7 @@ from vljepa_ros.core.types import (
     State,
     StreamKey,
 )
-from vljepa_ros.memory.embedding_memory import Memory
+from vljepa_ros.memory.embedding_memory import HOP_BYTES, SEGMENT_BYTES, Memory
 
 S = 1_000_000_000
 
@@ -64,7 +64,7 @@ def end(start: int, stop: int, number: int, color: str = 'red') -> Change:
     )
 
 
-def words(number: int, text: str, of: StreamKey | None = None) -> Event:
+def text_event(number: int, text: str, of: StreamKey | None = None) -> Event:
     return Event(0, of or key(), 's', number, 0, 0, State.ENDED, text, 1.0)
 
 
@@ -89,12 +89,19 @@ def recalled(
     ]
 
 
-def hops_left(memory: Memory, of: StreamKey) -> int:
-    stream = memory._streams.get(of)
-    return len(stream.hops) if stream else 0
+def bytes_of(hops: int, segments: int = 0) -> int:
+    """Return the size of a memory of 8-dimensional vectors in bytes."""
+    return hops * (4 * 8 + HOP_BYTES) + segments * (8 * 8 + SEGMENT_BYTES)
 
 
-# How long.
+def recalled_prompt(memory: Memory, prompt: str) -> str:
+    """Return the prompt of the stream that answers a question; `prompt` if it is stored."""
+    found = memory.recall('', 0, 0, prompt)
+    assert found is not None
+    return found.prompt
+
+
+# Retention.
 
 
 def test_segments_older_than_the_retention_time_are_deleted() -> None:
@@ -108,7 +115,7 @@ def test_segments_older_than_the_retention_time_are_deleted() -> None:
     assert recalled(memory)[0][:2] == (5, 7)
 
 
-def test_a_scene_that_lasts_longer_than_the_kept_time_is_remembered_still() -> None:
+def test_an_open_segment_longer_than_the_retention_time_is_kept() -> None:
     memory = Memory('m', MemorySettings(kept_s=5.0))
     memory.change(change(0, 0, reason=Reason.FIRST))
     memory.change(change(0, 0, reason=Reason.FIRST, of=key('Other?')))
@@ -119,27 +126,27 @@ def test_a_scene_that_lasts_longer_than_the_kept_time_is_remembered_still() -> N
     assert (0, 19) in spans(memory)
 
 
-def test_a_removed_prompt_is_forgotten_with_time() -> None:
+def test_streams_of_removed_prompts_are_deleted_after_the_retention_time() -> None:
     memory = Memory('m', MemorySettings(kept_s=10.0))
     memory.record(hop(0, of=key('Old?')))
     memory.change(change(0, 0, reason=Reason.FIRST, of=key('Old?')))
     memory.record(hop(5))
-    assert hops_left(memory, key('Old?')) == 1
+    assert recalled_prompt(memory, 'Old?') == 'Old?' and memory.held_bytes >= bytes_of(2)
     memory.record(hop(11))
-    assert memory._streams.keys() == {key()}
+    assert recalled_prompt(memory, 'Old?') == 'What?' and memory.held_bytes == bytes_of(2)
 
 
-def test_another_camera_does_not_make_a_camera_forget() -> None:
+def test_stamps_of_another_camera_do_not_delete_data() -> None:
     memory = Memory('m', MemorySettings(kept_s=10.0))
     memory.record(hop(0, of=key(source='front')))
     memory.record(hop(100, of=key(source='rear')))
     assert memory.sources == ('front', 'rear')
 
 
-# Time that goes back.
+# Stamps that go back.
 
 
-def test_a_looping_bag_leaves_nothing_of_the_future() -> None:
+def test_a_looping_bag_deletes_later_data() -> None:
     memory = Memory('m')
     both = [key(), key('Other?')]
     for of in both:
@@ -153,8 +160,10 @@ def test_a_looping_bag_leaves_nothing_of_the_future() -> None:
     for of in both:
         memory.change(change(0, 2, before=(10, 19, 'blue'), reason=Reason.RESET, of=of))
     assert spans(memory) == [(0, 2)]
-    assert [hops_left(memory, of) for of in both] == [3, 3]
-    assert recalled(memory) == [(0, 2, ['red'])]
+    for of in both:
+        assert recalled_prompt(memory, of.prompt) == of.prompt
+        assert recalled(memory, prompt=of.prompt) == [(0, 2, ['red'])]
+    assert memory.held_bytes == bytes_of(6)
 
 
 def test_a_loop_with_two_prompts_keeps_the_start_of_each() -> None:
@@ -167,7 +176,7 @@ def test_a_loop_with_two_prompts_keeps_the_start_of_each() -> None:
         memory.record(hop(2, of=of))
     for of in both:
         memory.change(change(2, 1, before=(10, 19, 'red'), reason=Reason.RESET, of=of))
-        memory.event(words(1, 'it is red', of=of))
+        memory.event(text_event(1, 'it is red', of=of))
     for of in both:
         found = memory.recall('', 0, 0, of.prompt)
         assert found is not None and found.prompt == of.prompt
@@ -188,7 +197,7 @@ def test_a_loop_deletes_later_data_of_removed_prompts() -> None:
     memory.record(hop(18, of=key('Old?')))
     memory.record(hop(19))
     memory.record(hop(0))
-    assert hops_left(memory, key('Old?')) == 0
+    assert recalled_prompt(memory, 'Old?') == 'What?' and memory.held_bytes == bytes_of(1)
 
 
 def test_a_jump_back_keeps_the_data_before_it() -> None:
@@ -214,7 +223,7 @@ def test_a_gap_keeps_the_segment_before_it() -> None:
 # Segments and their texts.
 
 
-def test_the_running_segment_reaches_to_the_newest_hop_until_it_ends() -> None:
+def test_an_open_segment_extends_to_the_newest_hop() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
     memory.record(hop(7))
@@ -228,9 +237,9 @@ def test_the_running_segment_reaches_to_the_newest_hop_until_it_ends() -> None:
 def test_texts_stay_with_their_segment() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
-    memory.event(words(0, 'it is red'))
-    memory.event(words(7, 'nobody knows this segment'))
-    memory.event(words(0, 'nor this stream', of=key('Other?')))
+    memory.event(text_event(0, 'it is red'))
+    memory.event(text_event(7, 'of an unknown segment'))
+    memory.event(text_event(0, 'of an unknown stream', of=key('Other?')))
     memory.change(change(5, 1, 'blue', before=(0, 5, 'red')))
     assert [m.text for m in memory.search(FakeLanguage(), 'red')] == ['it is red', '']
 
@@ -288,7 +297,7 @@ def test_a_moment_that_matches_in_several_prompts_is_found_once() -> None:
         ({'text': 'red', 'source': 'rear'}, r"'rear' .*(camera|none)"),
     ],
 )
-def test_a_bad_search_is_refused_whatever_is_remembered(
+def test_a_bad_search_is_refused_with_and_without_stored_data(
     fields: dict[str, object], message: str, empty: bool
 ) -> None:
     memory = Memory('m')
@@ -298,7 +307,7 @@ def test_a_bad_search_is_refused_whatever_is_remembered(
         memory.search(FakeLanguage(), **fields)  # type: ignore[arg-type]
 
 
-def test_another_models_vectors_are_refused_and_change_nothing() -> None:
+def test_vectors_of_another_model_are_refused_and_not_stored() -> None:
     memory, other = Memory('m'), key(model_id='other')
     with pytest.raises(ModelMismatchError, match=r"'other'.*'m'"):
         memory.record(hop(0, of=other))
@@ -307,10 +316,10 @@ def test_another_models_vectors_are_refused_and_change_nothing() -> None:
     assert memory.sources == ()
 
 
-def test_a_lost_change_message_loses_no_segment() -> None:
+def test_segments_survive_lost_change_messages() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
-    memory.event(words(0, 'it is red'))
+    memory.event(text_event(0, 'it is red'))
     for second in range(12):
         memory.record(hop(second, 'red' if second < 5 else 'blue'))
     memory.change(change(12, 3, before=(9, 12, 'blue')))  # two changes were lost
@@ -318,10 +327,10 @@ def test_a_lost_change_message_loses_no_segment() -> None:
     assert (best.start_ns // S, best.text) == (0, 'it is red')
 
 
-def test_a_scene_that_lasts_longer_than_its_hops_is_found_in_its_past() -> None:
+def test_an_open_segment_is_found_after_its_oldest_hops_were_deleted() -> None:
     memory = Memory('m', MemorySettings(kept_s=1000.0, hops_kept_s=5.0))
     memory.change(change(0, 0, reason=Reason.FIRST))
-    memory.event(words(0, 'it is red'))
+    memory.event(text_event(0, 'it is red'))
     for second in range(100):
         memory.record(hop(second))
     assert spans(memory, start_ns=10 * S, end_ns=20 * S) == [(0, 99)]
@@ -329,25 +338,25 @@ def test_a_scene_that_lasts_longer_than_its_hops_is_found_in_its_past() -> None:
     assert len(memory.search(FakeLanguage(), 'red')) == 1
 
 
-def test_a_vector_of_another_length_is_refused_and_changes_nothing() -> None:
+def test_a_vector_of_another_length_is_refused_and_not_stored() -> None:
     memory = Memory('m')
     memory.record(hop(0))
     longer = Embedding(S, 0, key(), np.ones(9, np.float32))
     with pytest.raises(InputError, match=r'9.*8'):
         memory.record(longer)
     memory.record(hop(1))
-    assert hops_left(memory, key()) == 2
+    assert memory.held_bytes == bytes_of(2) and recalled(memory) == [(0, 1, ['red'])]
     assert memory.search(FakeLanguage(), 'red')[0].score == 1.0
 
 
-def test_adjacent_hops_of_a_segment_that_fit_are_one_moment() -> None:
+def test_adjacent_matching_hops_of_a_segment_are_one_moment() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
     for second, color in enumerate(['red', 'red', 'blue', 'red', 'red', 'red', 'green', 'red']):
         if second == 4:
             memory.change(change(4, 1, before=(0, 4, 'red')))
         memory.record(hop(second, color))
-    memory.event(words(1, 'it is red'))
+    memory.event(text_event(1, 'it is red'))
     found = memory.search(FakeLanguage(), 'red', limit=4)
     assert [(m.start_ns // S, m.end_ns // S, m.score) for m in found] == [
         (0, 1, 1.0),
@@ -371,13 +380,13 @@ def test_segments_are_found_after_their_hops_were_deleted() -> None:
         if second == 20:
             memory.change(change(20, 2, before=(10, 20, 'blue')))
         memory.record(hop(second, 'blue' if 10 <= second < 20 else 'red'))
-    assert hops_left(memory, key()) == 6
+    assert memory.held_bytes == bytes_of(6, segments=2)
     assert spans(memory) == [(20, 29), (0, 10), (10, 20)]
     assert spans(memory, start_ns=11 * S, end_ns=12 * S) == [(10, 20)]
     assert recalled(memory, 5, 15) == [(5, 10, ['red']), (10, 15, ['blue'])]
 
 
-def test_of_too_much_the_oldest_goes_first_hops_then_segments() -> None:
+def test_the_size_limit_deletes_the_oldest_hops_then_the_oldest_segments() -> None:
     memory = Memory('m', MemorySettings(most_bytes=100_000))
     limit = 100_000
     for second in range(4_000):
@@ -387,12 +396,15 @@ def test_of_too_much_the_oldest_goes_first_hops_then_segments() -> None:
             memory.change(change(second, second // 2, before=before, reason=reason))
         memory.record(hop(second))
         assert memory.held_bytes <= limit + 64 * 48 + 32 * 464  # the size is checked every 64 hops
-    assert 0 < hops_left(memory, key()) <= 64
-    starts = [start for start, _ in spans(memory, limit=1_000)]
+    moments = spans(memory, limit=1_000)
+    # With hops, a moment ends at its last hop: after 0 or 1 s instead of 2 s.
+    hops = sum(end - start + 1 for start, end in moments if end - start < 2)
+    assert 0 < hops <= 64
+    starts = [start for start, _ in moments]
     assert min(starts) > 2_000 and max(starts) >= 3_990
 
 
-def test_of_very_many_hops_some_are_compared_and_the_same_is_found(
+def test_search_with_a_subset_of_hops_finds_the_same_moments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Vectors drift slowly, as in a real stream; colors appear for some hops."""
@@ -419,7 +431,7 @@ def test_of_very_many_hops_some_are_compared_and_the_same_is_found(
 # Questions about the past.
 
 
-def test_a_question_is_answered_by_its_own_prompt_or_by_the_one_asked_last() -> None:
+def test_recall_prefers_the_same_prompt_then_the_newest_stream() -> None:
     memory = Memory('m')
     for second in range(4):
         memory.record(hop(second, 'green', key('Removed?')))
@@ -436,7 +448,7 @@ def test_a_question_is_answered_by_its_own_prompt_or_by_the_one_asked_last() -> 
     assert memory.recall('rear', 0, 0, '') is None
 
 
-def test_a_span_is_pooled_and_its_stretch_is_that_of_its_hops() -> None:
+def test_a_span_is_pooled_and_bounded_by_its_hops() -> None:
     memory = Memory('m')
     for second, color in ((0.2, 'green'), (1.2, 'red'), (2.2, 'blue'), (3.2, 'green')):
         memory.record(hop(second, color))
@@ -448,10 +460,10 @@ def test_a_span_is_pooled_and_its_stretch_is_that_of_its_hops() -> None:
     assert (seen.start_ns, seen.end_ns) == (1_200_000_000, 2_200_000_000)
 
 
-def test_a_span_of_several_segments_is_answered_by_segment() -> None:
+def test_a_span_of_several_segments_is_recalled_by_segment() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
-    memory.event(words(0, 'it is red'))
+    memory.event(text_event(0, 'it is red'))
     for second in range(20):
         if second == 8:
             memory.change(change(8, 1, 'blue', before=(0, 8, 'red')))
@@ -486,7 +498,7 @@ def test_hops_outside_known_segments_are_included() -> None:
     assert recalled(memory) == [(0, 4, ['red']), (10, 49, ['blue'])]
 
 
-def test_the_longest_of_very_many_segments_are_answered_in_order() -> None:
+def test_the_longest_of_many_segments_are_recalled_in_order() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
     start = 0

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.fake_models import FakeLanguage, color_vector
+from helpers.full_disk import Disk
 
 from vljepa_ros.core.errors import BusyError, InputError, OutputError
 from vljepa_ros.core.settings import MemorySettings
@@ -38,7 +39,9 @@ def hop(second: float, color: str = 'red', key: StreamKey = KEY) -> Embedding:
     return Embedding(round(second * S), 0, key, color_vector(color))
 
 
-def begun(second: int, number: int, color: str, before: str = '', key: StreamKey = KEY) -> Change:
+def opening(
+    second: int, number: int, color: str, before: str = '', key: StreamKey = KEY
+) -> Change:
     """Return the change that begins a segment after a segment of five seconds."""
     return Change(
         second * S,
@@ -54,12 +57,12 @@ def begun(second: int, number: int, color: str, before: str = '', key: StreamKey
     )
 
 
-def lived(memory: Memory, key: StreamKey = KEY) -> None:
+def record_red_and_blue(memory: Memory, key: StreamKey = KEY) -> None:
     """Record five seconds of red and three of blue, with texts."""
-    memory.change(begun(0, 0, 'red', key=key))
+    memory.change(opening(0, 0, 'red', key=key))
     for second in range(8):
         if second == 5:
-            memory.change(begun(5, 1, 'blue', 'red', key))
+            memory.change(opening(5, 1, 'blue', 'red', key))
         memory.record(hop(second, 'red' if second < 5 else 'blue', key))
     memory.event(Event(0, key, 's', 0, 0, 0, State.ENDED, 'it was red', 1.0, nearest=True))
     memory.event(Event(0, key, 's', 1, 0, 0, State.STARTED, 'it is blue', 1.0))
@@ -77,7 +80,7 @@ MOMENTS = [
 
 def test_stored_data_survives_the_process(tmp_path: Path) -> None:
     memory = Memory('m', store=Store(tmp_path / 'memory.db'))
-    lived(memory)
+    record_red_and_blue(memory)
     assert found(memory) == MOMENTS
     memory.close()
     again = Memory('m', store=Store(tmp_path / 'memory.db'))
@@ -91,17 +94,17 @@ def test_stored_data_survives_the_process(tmp_path: Path) -> None:
     assert part is not None and [s.text for s in part.seen] == ['']  # the text describes its end
     own = again.recall('', 5 * S, 8 * S, 'What?')
     assert own is not None and [s.nearest for s in own.seen] == [False]
-    again.change(begun(20, 0, 'red'))  # ids of another session would differ; what ran is over
+    again.change(opening(20, 0, 'red'))  # ids of another session would differ; what ran is over
     assert found(again)[-1] == MOMENTS[1]
 
 
-def test_after_a_gap_and_two_restarts_no_segment_is_longer_than_it_was(tmp_path: Path) -> None:
+def test_gaps_and_restarts_do_not_extend_segments(tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
     memory = Memory('m', store=Store(path))
-    lived(memory)
+    record_red_and_blue(memory)
     memory.close()
     memory = Memory('m', store=Store(path))
-    later = begun(1000, 0, 'red')
+    later = opening(1000, 0, 'red')
     memory.change(dataclasses.replace(later, session_id='t'))
     memory.record(hop(1000))
     memory.record(hop(1003))
@@ -117,7 +120,7 @@ def test_after_a_gap_and_two_restarts_no_segment_is_longer_than_it_was(tmp_path:
 def test_stamps_from_an_unset_clock_delete_no_stored_data(tmp_path: Path) -> None:
     path, late = tmp_path / 'memory.db', 1_700_000_000
     memory = Memory('m', store=Store(path))
-    memory.change(begun(late, 0, 'red'))
+    memory.change(opening(late, 0, 'red'))
     for second in range(late, late + 5):
         memory.record(hop(second, 'red'))
     memory.commit()
@@ -125,7 +128,7 @@ def test_stamps_from_an_unset_clock_delete_no_stored_data(tmp_path: Path) -> Non
     memory.close()
 
     memory = Memory('m', store=Store(path))
-    memory.change(dataclasses.replace(begun(100, 0, 'blue'), session_id='t'))
+    memory.change(dataclasses.replace(opening(100, 0, 'blue'), session_id='t'))
     memory.record(hop(100, 'blue'))
     memory.commit()
     assert "'camera'" in memory.problem and '1,699,999,904 s' in memory.problem
@@ -139,15 +142,15 @@ def test_stamps_from_an_unset_clock_delete_no_stored_data(tmp_path: Path) -> Non
     assert stamps is not None and stamps.seen[-1].end_ns == (late + 30) * S
 
 
-def test_a_segment_that_runs_over_a_restart_is_one(tmp_path: Path) -> None:
+def test_a_segment_that_is_open_during_a_restart_stays_one_segment(tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
     memory = Memory('m', store=Store(path))
-    lived(memory)
+    record_red_and_blue(memory)
     memory.close()
     memory = Memory('m', store=Store(path))
     memory.record(hop(8, 'blue'))
     memory.record(hop(10))
-    memory.change(begun(10, 2, 'red', 'blue'))
+    memory.change(opening(10, 2, 'red', 'blue'))
     assert [(m.start_ns // S, m.end_ns // S, m.text) for m in found(memory)] == [
         (0, 4, 'it was red'),
         (10, 10, ''),
@@ -158,7 +161,7 @@ def test_a_segment_that_runs_over_a_restart_is_one(tmp_path: Path) -> None:
 def test_deleted_data_is_also_deleted_on_disk(tmp_path: Path) -> None:
     settings = MemorySettings(kept_s=100.0, hops_kept_s=3.0)
     memory = Memory('m', settings, Store(tmp_path / 'memory.db'))
-    lived(memory)
+    record_red_and_blue(memory)
     memory.record(hop(3))  # time goes back
     memory.change(
         Change(3 * S, KEY, 's', 2, 3 * S, 1.0, Reason.RESET, color_vector('red'),
@@ -172,19 +175,19 @@ def test_deleted_data_is_also_deleted_on_disk(tmp_path: Path) -> None:
     assert found(Memory('m', settings, store)) == expected
 
 
-DYING = """
+KILLED_PROCESS = """
 import sys
 from pathlib import Path
 from vljepa_ros.memory.embedding_memory import Memory
 from vljepa_ros.memory.segment_store import Store
-from test_segment_store import begun, hop
+from test_segment_store import opening, hop
 memory = Memory('m', store=Store(Path(sys.argv[1])))
-memory.change(begun(0, 0, 'red'))
+memory.change(opening(0, 0, 'red'))
 for second in range(1000):
     memory.record(hop(second))
     if second == 500:
         memory.commit()
-print('here', flush=True)
+print('recorded', flush=True)
 sys.stdin.read()
 """
 
@@ -196,13 +199,13 @@ def test_a_kill_loses_only_data_after_the_last_commit(tmp_path: Path) -> None:
         'PYTHONPATH': os.pathsep.join([str(here), str(here.parent), *sys.path])
     }
     process = subprocess.Popen(
-        [sys.executable, '-c', DYING, str(path)],
+        [sys.executable, '-c', KILLED_PROCESS, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
         text=True,
     )
-    assert process.stdout is not None and process.stdout.readline() == 'here\n'
+    assert process.stdout is not None and process.stdout.readline() == 'recorded\n'
     with pytest.raises(BusyError, match='process'):
         Store(path)
     os.kill(process.pid, signal.SIGKILL)
@@ -225,13 +228,13 @@ def test_the_file_can_be_read_while_it_is_written(tmp_path: Path) -> None:
         reader.put_hop(KEY, 2 * S, color_vector('red'))
 
 
-def test_vectors_of_another_model_are_kept_as_long_as_ones_own(
+def test_vectors_of_other_models_have_the_same_retention_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('vljepa_ros.memory.embedding_memory.SELDOM', 10)
     path = tmp_path / 'memory.db'
     memory = Memory('m', store=Store(path))
-    lived(memory)
+    record_red_and_blue(memory)
     memory.close()
     other = dataclasses.replace(KEY, model_id='n')
 
@@ -254,13 +257,13 @@ def test_vectors_of_another_model_are_kept_as_long_as_ones_own(
 def test_republished_open_segments_are_continued(tmp_path: Path) -> None:
     """A restarted node receives opening changes that are older than its file."""
     memory = Memory('m', store=Store(tmp_path / 'memory.db'))
-    memory.change(begun(0, 0, 'red'))
+    memory.change(opening(0, 0, 'red'))
     for second in range(10):
         memory.record(hop(second))
     memory.event(Event(0, KEY, 's', 0, 0, 0, State.STARTED, 'it is red', 1.0))
     memory.close()
     memory = Memory('m', store=Store(tmp_path / 'memory.db'))
-    memory.change(begun(0, 0, 'red'))
+    memory.change(opening(0, 0, 'red'))
     for second in range(10, 20):
         memory.record(hop(second))
     memory.commit()
@@ -270,12 +273,12 @@ def test_republished_open_segments_are_continued(tmp_path: Path) -> None:
     ]
 
 
-def test_other_models_that_were_forgotten_count_no_more(
+def test_deleted_streams_of_other_models_are_not_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('vljepa_ros.memory.embedding_memory.SELDOM', 10)
     memory = Memory('m', store=Store(tmp_path / 'memory.db'))
-    lived(memory)
+    record_red_and_blue(memory)
     memory.close()
     other = dataclasses.replace(KEY, model_id='n')
     memory = Memory('n', MemorySettings(kept_s=50.0), Store(tmp_path / 'memory.db'))
@@ -285,7 +288,7 @@ def test_other_models_that_were_forgotten_count_no_more(
     assert memory.foreign == 0
 
 
-def test_where_room_is_short_other_models_give_way_first_the_oldest_of_them(
+def test_the_size_limit_first_deletes_the_oldest_streams_of_other_models(
     tmp_path: Path,
 ) -> None:
     path, keys = tmp_path / 'memory.db', []
@@ -300,31 +303,30 @@ def test_where_room_is_short_other_models_give_way_first_the_oldest_of_them(
     assert Memory('m3', store=store).foreign == 1  # empty streams are omitted
 
 
-def test_vectors_of_another_model_are_kept_and_never_compared(tmp_path: Path) -> None:
+def test_vectors_of_another_model_are_stored_but_not_compared(tmp_path: Path) -> None:
     memory = Memory('m', store=Store(tmp_path / 'memory.db'))
-    lived(memory)
+    record_red_and_blue(memory)
     memory.close()
     other = Memory('other', store=Store(tmp_path / 'memory.db'))
     assert other.foreign == 1 and other.sources == () and found(other) == []
-    lived(other, StreamKey('camera', 'What?', 'other'))
+    record_red_and_blue(other, StreamKey('camera', 'What?', 'other'))
     other.close()
     assert found(Memory('m', store=Store(tmp_path / 'memory.db'))) == MOMENTS
 
 
-def test_the_memory_continues_in_ram_on_a_full_disk(tmp_path: Path) -> None:
+def test_the_memory_continues_in_ram_on_a_full_disk(tmp_path: Path, disk: Disk) -> None:
     store = Store(tmp_path / 'memory.db')
     memory = Memory('m', store=store)
     memory.record(hop(0))
     memory.commit()
-    [(pages,)] = store._base.read('PRAGMA page_count')
-    store._base.read(f'PRAGMA max_page_count = {pages + 2}')
+    disk.fill(spare_pages=2)
     for second in range(1, 2000):
         memory.record(hop(second))
     memory.commit()
     assert 'full' in memory.problem and str(store.path) in memory.problem
     recalled = memory.recall('', 0, 0, '')
     assert recalled is not None and recalled.seen[-1].end_ns == 1999 * S
-    store._base.read('PRAGMA max_page_count = 1000000')
+    disk.clear()
     memory.record(hop(2000))
     memory.commit()
     assert memory.problem == ''
@@ -333,7 +335,7 @@ def test_the_memory_continues_in_ram_on_a_full_disk(tmp_path: Path) -> None:
     assert stamps[0] == 0 and stamps[-1] == 2000 * S
 
 
-def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
+def test_the_file_stays_within_the_size_limit(tmp_path: Path) -> None:
     store = Store(tmp_path / 'memory.db')
     memory = Memory('m', MemorySettings(most_bytes=200_000), store)
     for second in range(20_000):
@@ -349,7 +351,7 @@ def test_a_file_that_is_not_a_memory_is_rejected_and_left_unchanged(
 ) -> None:
     path = tmp_path / 'memory.db'
     if what == 'text':
-        path.write_text('a diary, ' * 1000)
+        path.write_text('no database ' * 1000)
     else:
         base = sqlite3.connect(path)
         base.execute(
@@ -387,7 +389,7 @@ PRAGMA user_version = 2;
 """
 
 
-def test_a_file_of_the_version_before_is_read_and_written(tmp_path: Path) -> None:
+def test_a_file_of_the_previous_version_is_read_and_upgraded(tmp_path: Path) -> None:
     path, vector = tmp_path / 'memory.db', color_vector('red')
     store = Store(path)
     store.put_hop(KEY, S, vector)  # makes the stream
@@ -416,12 +418,12 @@ def test_a_file_of_the_version_before_is_read_and_written(tmp_path: Path) -> Non
     assert [s.text for s in again.segments(KEY)] == ['it was red']
 
 
-def test_how_unfamiliar_it_was_is_stored(tmp_path: Path) -> None:
+def test_unfamiliarity_is_stored(tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
     memory = Memory(KEY.model_id, store=Store(path))
     memory.record(dataclasses.replace(hop(0, 'red'), unfamiliar=0.25))
     memory.record(dataclasses.replace(hop(1, 'red'), unfamiliar=0.75))
-    memory.change(dataclasses.replace(begun(0, 0, 'red'), unfamiliar=0.5))
+    memory.change(dataclasses.replace(opening(0, 0, 'red'), unfamiliar=0.5))
     memory.close()
     recalled = Memory(KEY.model_id, store=Store(path)).recall('', 0, 0, '')
     assert recalled is not None and [s.unfamiliar for s in recalled.seen] == [0.5]

@@ -25,14 +25,14 @@ NS = 1_700_000_000_123_456_789
 STAMP = Time(sec=1_700_000_000, nanosec=123_456_789)
 
 
-def test_stamps_keep_every_nanosecond() -> None:
+def test_stamps_are_converted_without_loss() -> None:
     assert conversions.to_time(NS) == STAMP
     assert conversions.to_ns(STAMP) == NS
     assert conversions.to_duration(2_000_000_003) == Duration(sec=2, nanosec=3)
     assert conversions.to_ns(Time()) == 0
 
 
-def test_vectors_cross_as_float_arrays() -> None:
+def test_vectors_are_converted_to_float_arrays_and_back() -> None:
     floats = conversions.to_floats(A)
     assert type(floats) is array.array
     assert floats.typecode == 'f'
@@ -42,7 +42,7 @@ def test_vectors_cross_as_float_arrays() -> None:
     assert (back == A).all()
 
 
-def test_a_column_of_a_matrix_crosses_in_its_own_order() -> None:
+def test_a_column_of_a_matrix_is_converted_in_order() -> None:
     matrix = np.arange(6, dtype=np.float64).reshape(3, 2)
     assert list(conversions.to_floats(matrix[:, 1])) == [1.0, 3.0, 5.0]
 
@@ -53,7 +53,7 @@ def test_invalid_vectors_are_rejected(bad: list[float]) -> None:
         conversions.from_floats(array.array('f', bad))
 
 
-def test_embedding_field_by_field() -> None:
+def test_an_embedding_is_converted_with_all_fields() -> None:
     embedding = types.Embedding(NS, NS - 1_000_000_000, KEY, A, 7, 0.25)
     message = conversions.to_embedding_message(embedding, 'lens', 5_000_000)
     assert message == msg.SemanticEmbedding(
@@ -87,7 +87,7 @@ CHANGE = types.Change(
 )
 
 
-def test_change_field_by_field() -> None:
+def test_a_change_is_converted_with_all_fields() -> None:
     message = conversions.to_change_message(CHANGE, 'lens')
     assert message == msg.SemanticChange(
         header=Header(stamp=STAMP, frame_id='lens'),
@@ -122,7 +122,7 @@ def test_change_field_by_field() -> None:
     assert (back.previous_vector == B).all()
 
 
-def test_a_first_change_has_no_previous() -> None:
+def test_a_first_change_has_no_previous_segment() -> None:
     first = types.Change(NS, KEY, 's', 0, NS, 1.0, types.Reason.FIRST, A)
     message = conversions.to_change_message(first, '')
     assert not message.has_previous
@@ -132,7 +132,7 @@ def test_a_first_change_has_no_previous() -> None:
     assert back.previous_vector is None
 
 
-def test_event_field_by_field() -> None:
+def test_an_event_is_converted_with_all_fields() -> None:
     event = types.Event(
         NS,
         KEY,
@@ -194,7 +194,7 @@ def test_constants_equal_the_core_enums(kind: type, enum: type, prefix: str) -> 
     }
 
 
-def test_answer_field_by_field() -> None:
+def test_an_answer_is_converted_with_all_fields() -> None:
     answer = types.Answer(
         'yes',
         0.75,
@@ -267,29 +267,29 @@ def test_model_info_names_a_stream_for_each_camera_and_prompt() -> None:
     assert conversions.streams_of(msg.ModelInfo(sources=['front'])) == frozenset()
 
 
-def test_embeddings_of_prompts() -> None:
+def test_vectors_of_prompts_are_converted_to_embeddings() -> None:
     messages = conversions.to_embeddings(np.stack([A, B]))
     assert [list(m.data) for m in messages] == [list(A), list(B)]
     assert (conversions.from_embedding(messages[0]) == A).all()
 
 
-def test_a_raw_image_is_unpadded_and_turned() -> None:
+def test_a_raw_image_is_unpadded_and_rotated() -> None:
     rows = np.zeros((2, 16), np.uint8)  # two rows of three bgr pixels and seven bytes of padding
     rows[0, :3], rows[1, 6:9] = (10, 20, 30), (40, 50, 60)
     message = Image(
         encoding='bgr8', width=3, height=2, step=16, data=array.array('B', rows.tobytes())
     )
-    picture = conversions.to_image(message, 180)
-    assert picture.shape == (2, 3, 3)
-    assert picture[1, 2].tolist() == [30, 20, 10]
-    assert picture[0, 0].tolist() == [60, 50, 40]
+    image = conversions.to_image(message, 180)
+    assert image.shape == (2, 3, 3)
+    assert image[1, 2].tolist() == [30, 20, 10]
+    assert image[0, 0].tolist() == [60, 50, 40]
 
 
-def test_a_compressed_image_is_unpacked() -> None:
-    picture = fake_models.solid_image('blue')
-    png = cv2.imencode('.png', picture[..., ::-1])[1].tobytes()
+def test_a_compressed_image_is_decoded() -> None:
+    image = fake_models.solid_image('blue')
+    png = cv2.imencode('.png', image[..., ::-1])[1].tobytes()
     message = CompressedImage(format='png', data=array.array('B', png))
-    assert (conversions.to_image(message) == picture).all()
+    assert (conversions.to_image(message) == image).all()
 
 
 def test_a_damaged_image_is_refused() -> None:
@@ -298,7 +298,7 @@ def test_a_damaged_image_is_refused() -> None:
 
 
 @pytest.mark.parametrize('value', [-0.5, 1.5, float('nan')])
-def test_a_share_out_of_range_is_refused(value: float) -> None:
+def test_unfamiliarity_out_of_range_is_refused(value: float) -> None:
     embedding = types.Embedding(NS, NS, KEY, A)
     message = conversions.to_embedding_message(embedding, 'lens', 0)
     message.unfamiliar = value
@@ -306,6 +306,6 @@ def test_a_share_out_of_range_is_refused(value: float) -> None:
         conversions.from_embedding_message(message)
 
 
-def test_an_unknown_reason_of_abstention_is_refused() -> None:
+def test_an_unknown_abstention_reason_is_refused() -> None:
     with pytest.raises(InputError, match='99'):
         conversions.from_event_message(msg.TextEvent(abstain_reason=99))

@@ -55,25 +55,25 @@ def change(number: int = 1, **changes: Any) -> SemanticChange:
     return message
 
 
-class Desk:
+class Harness:
     """Decoder node with changes as input and events as output."""
 
     def __init__(self, bench: Bench, language: Any = None) -> None:
         self.language = language or fake_models.FakeLanguage()
         pool = fake_pool(lambda: Model(fake_models.FACTS, None, self.language))
         self.node = bench.start(DecoderNode, pool)
-        self.events = bench.hear(TextEvent, 'text_event', LATCHED)
-        self._publisher = bench.publisher(SemanticChange, 'semantic_change')
+        self.events = bench.collect(TextEvent, 'text_event', LATCHED)
+        self.publisher = bench.publisher(SemanticChange, 'semantic_change')
 
     def send(self, *messages: SemanticChange) -> None:
         for message in messages:
-            self._publisher.publish(message)
+            self.publisher.publish(message)
 
 
-def test_a_change_is_two_events_field_by_field(bench: Bench) -> None:
-    desk = Desk(bench)
-    desk.send(change())
-    ended, started = desk.events.wait(2)
+def test_a_change_yields_an_ended_and_a_started_event(bench: Bench) -> None:
+    harness = Harness(bench)
+    harness.send(change())
+    ended, started = harness.events.wait(2)
     common: dict[str, Any] = {
         'header': Header(stamp=stamp(START_NS + 2200 * MS), frame_id='lens'),
         'source': 'camera',
@@ -109,49 +109,49 @@ def test_a_change_is_two_events_field_by_field(bench: Bench) -> None:
     ],
 )
 def test_reasons_without_a_previous_segment(bench: Bench, reason: int, states: list[int]) -> None:
-    desk = Desk(bench)
-    desk.send(change(reason=reason, has_previous=False, previous_vector=array.array('f')))
-    assert [event.state for event in desk.events.wait(1)] == states
+    harness = Harness(bench)
+    harness.send(change(reason=reason, has_previous=False, previous_vector=array.array('f')))
+    assert [event.state for event in harness.events.wait(1)] == states
 
 
-def test_an_end_only_ends(bench: Bench) -> None:
-    desk = Desk(bench)
-    desk.send(change(reason=SemanticChange.REASON_END), change(2))
-    assert [e.state for e in desk.events.wait(3)] == [
+def test_an_end_yields_only_an_ended_event(bench: Bench) -> None:
+    harness = Harness(bench)
+    harness.send(change(reason=SemanticChange.REASON_END), change(2))
+    assert [e.state for e in harness.events.wait(3)] == [
         TextEvent.STATE_ENDED,
         TextEvent.STATE_ENDED,
         TextEvent.STATE_STARTED,
     ]
 
 
-def test_one_decode_a_change(bench: Bench) -> None:
-    desk = Desk(bench)
-    desk.send(*(change(n) for n in range(1, 21)))
-    desk.events.wait(40)
+def test_each_change_costs_one_decode(bench: Bench) -> None:
+    harness = Harness(bench)
+    harness.send(*(change(n) for n in range(1, 21)))
+    harness.events.wait(40)
     # One more: the segment before the first had no text here.
-    status = bench.status(desk.node, lambda s: values_of(s).get('decodes') == '21')
+    status = bench.status(harness.node, lambda s: values_of(s).get('decodes') == '21')
     assert values_of(status)['events'] == '40'
     assert values_of(status)['model'] == fake_models.FACTS.model_id
 
 
 def test_a_republished_opening_change_gives_one_event(bench: Bench) -> None:
-    desk = Desk(bench)
+    harness = Harness(bench)
     again = change(2, has_previous=False, previous_vector=array.array('f'))
-    desk.send(again, again, change(3))
-    texts = [(e.segment_id, e.state) for e in desk.events.wait(3)]
+    harness.send(again, again, change(3))
+    texts = [(e.segment_id, e.state) for e in harness.events.wait(3)]
     assert texts == [
         (2, TextEvent.STATE_STARTED),
         (2, TextEvent.STATE_ENDED),
         (3, TextEvent.STATE_STARTED),
     ]
-    assert desk.node._writer.decodes == 2
+    assert harness.node.describe()['decodes'] == '2'
 
 
 def test_events_are_latched_for_late_joining_subscribers(bench: Bench) -> None:
-    desk = Desk(bench)
-    desk.send(change())
-    desk.events.wait(2)
-    late = bench.hear(TextEvent, 'text_event', LATCHED)
+    harness = Harness(bench)
+    harness.send(change())
+    harness.events.wait(2)
+    late = bench.collect(TextEvent, 'text_event', LATCHED)
     assert [event.text for event in late.wait(2)] == ['the scene is red', 'the scene is blue']
 
 
@@ -167,14 +167,14 @@ def test_events_are_latched_for_late_joining_subscribers(bench: Bench) -> None:
         ({'vector': array.array('f')}, 'empty or not finite', 'refused'),
     ],
 )
-def test_a_bad_change_is_refused_and_the_next_is_written(
+def test_a_bad_change_is_refused_and_the_next_is_decoded(
     bench: Bench, bad: dict[str, Any], message: str, counter: str
 ) -> None:
-    desk = Desk(bench)
-    desk.send(change(1, **bad), change(2))
-    assert [event.segment_id for event in desk.events.wait(2)] == [1, 2]
-    assert desk.node.health.counts[counter] == 1
-    assert message in values_of(bench.status(desk.node, lambda s: True))['last problem']
+    harness = Harness(bench)
+    harness.send(change(1, **bad), change(2))
+    assert [event.segment_id for event in harness.events.wait(2)] == [1, 2]
+    assert harness.node.health.counts[counter] == 1
+    assert message in values_of(bench.status(harness.node, lambda s: True))['last problem']
 
 
 class FaultyLanguage(fake_models.FakeLanguage):
@@ -187,14 +187,15 @@ class FaultyLanguage(fake_models.FakeLanguage):
         return super().decode(vectors)
 
 
-def test_an_exception_in_the_decoder_is_shown_and_survived(bench: Bench) -> None:
-    desk = Desk(bench, FaultyLanguage())
-    desk.send(change(1), change(2))
-    assert [event.segment_id for event in desk.events.wait(2)] == [1, 2]
+def test_an_exception_in_the_decoder_is_reported_and_the_node_continues(bench: Bench) -> None:
+    harness = Harness(bench, FaultyLanguage())
+    harness.send(change(1), change(2))
+    assert [event.segment_id for event in harness.events.wait(2)] == [1, 2]
     assert (
-        bench.status(desk.node, lambda s: s.level == b'\x02').message == 'RuntimeError: no memory'
+        bench.status(harness.node, lambda s: s.level == b'\x02').message
+        == 'RuntimeError: no memory'
     )
-    assert desk.node.health.counts['errors in the model thread'] == 1
+    assert harness.node.health.counts['errors in the model thread'] == 1
 
 
 class SlowLanguage(fake_models.FakeLanguage):
@@ -210,48 +211,55 @@ class SlowLanguage(fake_models.FakeLanguage):
         return super().decode(vectors)
 
 
-def test_received_data_is_written_before_deactivation_ends(bench: Bench) -> None:
-    desk = Desk(bench, SlowLanguage())
-    desk.send(change(1), change(2))
-    eventually(lambda: desk.node.backlog == 2)
-    bench.do(desk.node, desk.node.trigger_deactivate)
-    assert len(desk.events.wait(4, 1.0)) == 4
-    assert desk.node.phase == 'inactive'
+def test_received_changes_are_decoded_before_deactivation_ends(bench: Bench) -> None:
+    harness = Harness(bench, SlowLanguage())
+    harness.send(change(1), change(2))
+    eventually(lambda: harness.node.backlog == 2)
+    bench.do(harness.node, harness.node.trigger_deactivate)
+    assert len(harness.events.wait(4, 1.0)) == 4
+    assert harness.node.phase == 'inactive'
 
 
-def test_an_endless_backlog_drops_changes_and_reports_it(
+def test_changes_beyond_the_maximum_backlog_are_dropped_and_reported(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules['vljepa_ros.nodes.model_requests'], 'MAX_BACKLOG', 1)
     language = SlowLanguage()
-    desk = Desk(bench, language)
-    desk.send(change(1))
+    harness = Harness(bench, language)
+    harness.send(change(1))
     assert language.entered.wait(5)
-    desk.send(change(2))
-    eventually(lambda: desk.node.health.counts['dropped messages'] == 1)
-    assert len(desk.events.wait(2)) == 2
-    assert 'dropping' in values_of(bench.status(desk.node, lambda s: True))['last problem']
+    harness.send(change(2))
+    eventually(lambda: harness.node.health.counts['dropped messages'] == 1)
+    assert len(harness.events.wait(2)) == 2
+    assert 'dropping' in values_of(bench.status(harness.node, lambda s: True))['last problem']
 
 
-def test_the_end_of_the_process_waits_for_the_last_changes(bench: Bench) -> None:
-    desk = Desk(bench)
-    down = desk.node.executor.create_task(desk.node.bring_down)
-    time.sleep(0.3)
-    desk.send(change())  # the sender was interrupted at the same time
-    desk.events.wait(2)
+def test_shutdown_waits_for_the_last_changes(bench: Bench) -> None:
+    harness = Harness(bench)
+    waiting, sleep = threading.Event(), harness.node.sleep
+
+    async def recorded_sleep(seconds: float) -> None:
+        waiting.set()
+        await sleep(seconds)
+
+    harness.node.sleep = recorded_sleep
+    down = harness.node.executor.create_task(harness.node.bring_down)
+    assert waiting.wait(5)
+    harness.send(change())  # the sender was interrupted at the same time
+    harness.events.wait(2)
     assert not down.done()
-    bench.do(bench.probe, bench.probe.destroy_publisher, desk._publisher)
+    bench.do(bench.probe, bench.probe.destroy_publisher, harness.publisher)
     eventually(down.done, 30.0)
-    assert desk.node.phase == 'unconfigured'
+    assert harness.node.phase == 'unconfigured'
 
 
-def test_the_end_of_the_process_does_not_wait_for_ever(
+def test_shutdown_waits_for_the_last_changes_for_a_limited_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules['vljepa_ros.nodes.decoder'], 'LISTEN_ON_S', 0.2)
-    desk = Desk(bench)
-    bench.do(desk.node, desk.node.bring_down)
-    assert desk.node.phase == 'unconfigured'
+    harness = Harness(bench)
+    bench.do(harness.node, harness.node.bring_down)
+    assert harness.node.phase == 'unconfigured'
 
 
 def test_a_topics_durability_can_be_overridden(bench: Bench) -> None:
@@ -265,11 +273,11 @@ def test_a_topics_durability_can_be_overridden(bench: Bench) -> None:
 
 
 def test_the_text_of_an_unfamiliar_segment_is_withheld(bench: Bench) -> None:
-    desk = Desk(bench)
-    desk.send(change(unfamiliar=0.5, previous_unfamiliar=0.25))
-    ended, started = desk.events.wait(2)
+    harness = Harness(bench)
+    harness.send(change(unfamiliar=0.5, previous_unfamiliar=0.25))
+    ended, started = harness.events.wait(2)
     assert (ended.text, ended.abstained, ended.unfamiliar) == ('the scene is red', False, 0.25)
     assert (started.text, started.confidence, started.alternatives) == ('', 0.0, [])
     assert started.abstained and started.unfamiliar == 0.5
     assert started.abstain_reason == TextEvent.ABSTAIN_UNFAMILIAR
-    assert desk.language.decoded == 1  # it is not decoded
+    assert harness.language.decoded == 1  # it is not decoded

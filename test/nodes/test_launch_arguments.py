@@ -11,12 +11,12 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.nodes.launch_arguments import EVERY_NODE, override_file, overrides, resolve
 
 
-def test_empty_arguments_change_nothing() -> None:
+def test_empty_arguments_override_no_parameter() -> None:
     empty = dict.fromkeys(('model', 'device', 'image', 'cameras', 'image_transport'), '')
     assert overrides(empty) == {}
 
 
-def test_image_is_one_camera_in_the_callers_namespace() -> None:
+def test_image_configures_one_camera_in_the_callers_namespace() -> None:
     arguments = {'image': 'camera/image_raw', 'image_transport': 'compressed'}
     assert overrides(arguments, '/robot1') == {
         'cameras': ['camera'],
@@ -25,7 +25,7 @@ def test_image_is_one_camera_in_the_callers_namespace() -> None:
     }
 
 
-def test_several_cameras() -> None:
+def test_cameras_are_parsed_into_names_and_topics() -> None:
     arguments = {'cameras': 'front:=/f/image_raw, rear:=r/image_raw'}
     assert overrides(arguments) == {
         'cameras': ['front', 'rear'],
@@ -34,11 +34,11 @@ def test_several_cameras() -> None:
     }
 
 
-def test_the_transport_is_for_every_camera_whatever_they_are_called() -> None:
+def test_the_transport_applies_to_every_camera() -> None:
     assert overrides({'image_transport': 'raw'}) == {'image_transport': 'raw'}
 
 
-def test_flags_and_names_are_passed_on() -> None:
+def test_flags_and_names_become_parameters() -> None:
     arguments = {'autostart': 'False', 'use_sim_time': 'true', 'model': 'big', 'device': 'cpu'}
     arguments['threads'] = '2'
     assert overrides(arguments) == {
@@ -51,7 +51,7 @@ def test_flags_and_names_are_passed_on() -> None:
 
 
 @pytest.mark.parametrize('threads', ['-1', 'two', '1.5'])
-def test_a_bad_number_of_threads_is_named(threads: str) -> None:
+def test_an_invalid_number_of_threads_is_reported(threads: str) -> None:
     with pytest.raises(InputError, match='threads'):
         overrides({'threads': threads})
 
@@ -80,12 +80,12 @@ def test_topics_are_resolved(topic: str, namespace: str, full: str) -> None:
         ({'autostart': 'yes'}, "autostart 'yes'"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict[str, str], message: str) -> None:
+def test_invalid_arguments_are_reported(arguments: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         overrides(arguments)
 
 
-def test_the_override_file_is_for_every_node(tmp_path: Path) -> None:
+def test_the_override_file_applies_to_every_node(tmp_path: Path) -> None:
     path = override_file({'cameras': ['front'], 'front.topic': '/f'})
     written = yaml.safe_load(path.read_text())
     path.unlink()

@@ -26,11 +26,11 @@ from vljepa_ros.runtime.model_pool import ModelPool
 KINDS = [PerceptionNode, ChangeDetectionNode, DecoderNode, QueryNode]
 
 
-class Stubborn(VljepaNode):
+class Failing(VljepaNode):
     """Node that fails in a selected step."""
 
     def __init__(self, pool: ModelPool | None = None, **options: Any) -> None:
-        super().__init__('stubborn', pool, **options)
+        super().__init__('failing', pool, **options)
         self.bad = ''
         self.steps: list[str] = []
 
@@ -62,7 +62,9 @@ def state(bench: Bench, name: str) -> str:
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_lifecycle_manager_can_bring_it_up_and_down_twice(bench: Bench, kind: Any) -> None:
+def test_a_lifecycle_manager_can_activate_and_clean_up_each_node_twice(
+    bench: Bench, kind: Any
+) -> None:
     node = bench.start(kind, up=False)
     name = node.get_name()
     for _ in range(2):
@@ -88,7 +90,7 @@ def test_each_node_reports_under_its_full_name(bench: Bench, kind: Any) -> None:
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_parameters_outlive_a_reconfiguration(bench: Bench, kind: Any) -> None:
+def test_parameters_survive_a_reconfiguration(bench: Bench, kind: Any) -> None:
     node = bench.start(kind)
     before = node.values()
     bench.do(node, node.bring_down)
@@ -98,56 +100,57 @@ def test_parameters_outlive_a_reconfiguration(bench: Bench, kind: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ('bad', 'transition', 'phase', 'steps', 'line'),
+    ('bad', 'transition', 'phase', 'steps', 'error'),
     [
         (
             'setup',
             Transition.TRANSITION_CONFIGURE,
             'unconfigured',
             ['setup', 'teardown'],
-            "cannot configure: KeyError: 'setup'",
+            "KeyError: 'setup'",
         ),
         (
             'start',
             Transition.TRANSITION_ACTIVATE,
             'inactive',
             ['start', 'stop'],
-            "cannot activate: KeyError: 'start'",
+            "KeyError: 'start'",
         ),
     ],
 )
-def test_an_exception_in_a_transition_is_one_line_and_a_failure(
-    bench: Bench, bad: str, transition: int, phase: str, steps: list[str], line: str
+def test_an_exception_in_a_transition_is_a_failure_logged_in_one_line(
+    bench: Bench, bad: str, transition: int, phase: str, steps: list[str], error: str
 ) -> None:
-    node = bench.start(Stubborn, up=False)
+    node = bench.start(Failing, up=False)
     logged: list[str] = []
     node.get_logger().error = logged.append
     if transition == Transition.TRANSITION_ACTIVATE:
-        assert change_state(bench, 'stubborn', Transition.TRANSITION_CONFIGURE)
+        assert change_state(bench, 'failing', Transition.TRANSITION_CONFIGURE)
     node.steps, node.bad = [], bad
-    assert not change_state(bench, 'stubborn', transition)
-    assert logged == [line]
+    assert not change_state(bench, 'failing', transition)
+    [line] = logged
+    assert error in line and '\n' not in line
     assert node.steps == steps  # the transition is undone
-    assert state(bench, 'stubborn') == node.phase == phase
+    assert state(bench, 'failing') == node.phase == phase
     status = bench.status(node, lambda s: s.level == b'\x02')
     assert status.message == line
     node.bad = ''
-    assert change_state(bench, 'stubborn', transition)
+    assert change_state(bench, 'failing', transition)
     bench.status(node, lambda s: s.level == b'\x00')
 
 
-def test_a_deactivation_that_fails_leaves_the_node_at_work(bench: Bench) -> None:
-    node = bench.start(Stubborn)
+def test_a_node_stays_active_if_its_deactivation_fails(bench: Bench) -> None:
+    node = bench.start(Failing)
     node.steps, node.bad = [], 'stop'
-    assert not change_state(bench, 'stubborn', Transition.TRANSITION_DEACTIVATE)
+    assert not change_state(bench, 'failing', Transition.TRANSITION_DEACTIVATE)
     assert node.steps == ['stop', 'start']
-    assert state(bench, 'stubborn') == node.phase == 'active'
+    assert state(bench, 'failing') == node.phase == 'active'
     node.bad = ''
-    assert change_state(bench, 'stubborn', Transition.TRANSITION_DEACTIVATE)
+    assert change_state(bench, 'failing', Transition.TRANSITION_DEACTIVATE)
     assert node.phase == 'inactive'
 
 
-def test_a_shutdown_that_fails_ends_the_node_and_frees_its_model(bench: Bench) -> None:
+def test_a_failed_shutdown_finalizes_the_node_and_frees_its_model(bench: Bench) -> None:
     pool = fake_pool()
     freed: list[bool] = []
     pool.free = lambda: freed.append(True)
@@ -161,9 +164,9 @@ def test_a_shutdown_that_fails_ends_the_node_and_frees_its_model(bench: Bench) -
     assert state(bench, 'query_node') == node.phase == 'finalized'
     assert freed == [True]
     response = bench.call(Query, 'query', Query.Request(prompt='What?'))
-    assert response.message == 'inactive: query_node is finalized'
+    assert response.error_code == Query.Response.INACTIVE and 'finalized' in response.message
     status = bench.status(node, lambda s: s.level == b'\x02')
-    assert status.message == 'cannot shut down: RuntimeError: busy'
+    assert 'shut down' in status.message and 'RuntimeError: busy' in status.message
 
 
 def test_a_shutdown_frees_a_model_that_was_prepared(bench: Bench) -> None:
@@ -210,7 +213,7 @@ def test_the_model_thread_opens_and_closes_the_storage(
     assert threads == [part, part]
 
 
-def test_an_illegal_transition_is_refused_and_survived(bench: Bench) -> None:
+def test_an_illegal_transition_is_refused_and_keeps_the_state(bench: Bench) -> None:
     node = bench.start(ChangeDetectionNode)
     assert not change_state(bench, 'change_detection_node', Transition.TRANSITION_CONFIGURE)
     assert state(bench, 'change_detection_node') == node.phase == 'active'
@@ -220,13 +223,13 @@ class SlowLoad:
     """Model load that waits until it is released."""
 
     def __init__(self) -> None:
-        self.begun, self.go = threading.Event(), threading.Event()
+        self.begun, self.released = threading.Event(), threading.Event()
         self.thread = ''
 
     def __call__(self, *_: Any) -> Any:
         self.thread = threading.current_thread().name
         self.begun.set()
-        assert self.go.wait(10)
+        assert self.released.wait(10)
         return fake_models.fake_model()
 
 
@@ -242,7 +245,7 @@ def test_get_state_answers_while_the_weights_load_in_the_model_thread(bench: Ben
     assert load.thread == 'vision'
     assert state(bench, 'perception_node') == 'unconfigured'
     assert not changed.done()
-    load.go.set()
+    load.released.set()
     eventually(changed.done)
     assert changed.result().success
     assert node.phase == 'inactive'
@@ -253,13 +256,14 @@ def test_a_model_that_cannot_be_loaded_fails_configure_with_one_line(bench: Benc
 
     def load(*asked: Any) -> Any:
         loads.append(asked)
-        raise ModelError("unknown model 'big' (known: small)")
+        raise ModelError('unknown model')
 
     node = bench.start(DecoderNode, ModelPool(load=load, free=lambda: None), up=False)
     logged: list[str] = []
     node.get_logger().error = logged.append
     assert not bench.do(node, node.bring_up)
-    assert logged == ["cannot configure: unknown model 'big' (known: small)"]
+    [line] = logged
+    assert 'configure' in line and 'unknown model' in line and '\n' not in line
     assert len(loads) == 1
     assert not change_state(bench, 'decoder_node', Transition.TRANSITION_CONFIGURE)
     assert len(loads) == 2  # a repaired file is found
@@ -292,7 +296,7 @@ def test_cleanup_frees_the_model_and_configure_loads_it_again(bench: Bench) -> N
     assert len(pool.loads) == 2
 
 
-def test_the_language_half_alone_defaults_to_the_cpu(bench: Bench) -> None:
+def test_a_separate_text_side_defaults_to_the_cpu(bench: Bench) -> None:
     alone = bench.start(DecoderNode, fake_pool(), up=False)
     assert alone.get_parameter('device').value == 'cpu'
     pool = fake_pool()
@@ -304,7 +308,7 @@ def test_the_language_half_alone_defaults_to_the_cpu(bench: Bench) -> None:
     assert len(pool.loads) == 1  # one load serves both halves
 
 
-def test_diagnostics_come_from_the_steady_clock(bench: Bench) -> None:
+def test_diagnostics_are_published_by_the_steady_clock(bench: Bench) -> None:
     node = bench.start(ChangeDetectionNode, use_sim_time=True)  # and /clock has no publisher
     assert bench.status(node, lambda s: True).message == 'active'
 

@@ -11,8 +11,8 @@ from vljepa_ros.nodes.logs import forwarded
 
 
 def test_library_log_records_become_node_log_lines(bench: Bench) -> None:
-    node = Node('speaker')
-    heard = bench.hear(Log, '/rosout')
+    node = Node('library_user')
+    messages = bench.collect(Log, '/rosout')
     library = logging.getLogger('vljepa_ros.model.devices')
     lines = {
         Log.INFO: lambda: library.info('%s needs about %.1f GB', 'm', 2.7),
@@ -21,15 +21,17 @@ def test_library_log_records_become_node_log_lines(bench: Bench) -> None:
     }
     with forwarded(node.get_logger()):
         eventually(lambda: node.count_subscribers('/rosout') > 0, 5.0, 'a subscriber')
-        for say in [*lines.values(), *lines.values()]:
-            say()
-        library.debug('not for people')
-        eventually(lambda: len([m for m in heard if m.name == 'speaker']) >= 6, 5.0, 'six lines')
+        for log in [*lines.values(), *lines.values()]:
+            log()
+        library.debug('a detail')
+        eventually(
+            lambda: len([m for m in messages if m.name == 'library_user']) >= 6, 5.0, 'six lines'
+        )
     library.warning('too late')
-    said = [(m.level, m.msg) for m in heard if m.name == 'speaker']
+    logged = [(m.level, m.msg) for m in messages if m.name == 'library_user']
     assert (
-        said[:3]
-        == said[3:]
+        logged[:3]
+        == logged[3:]
         == [
             (Log.INFO, 'm needs about 2.7 GB'),
             (Log.WARN, 'm is not calibrated'),

@@ -39,7 +39,7 @@ main.leave(main.run([factory(PerceptionNode), factory(DecoderNode)], []))
     ('number', 'busy_s', 'status'),
     [(signal.SIGTERM, 300, 143), (signal.SIGINT, 300, 130), (signal.SIGTERM, 0, 0)],
 )
-def test_a_process_that_cannot_end_in_time_says_so_in_one_line(
+def test_a_process_that_cannot_end_in_time_reports_it_in_one_line(
     number: signal.Signals, busy_s: int, status: int
 ) -> None:
     code = LOAD.replace('SECONDS', str(busy_s)).replace('NAMESPACE', f'n{uuid.uuid4().hex}')

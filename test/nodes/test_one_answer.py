@@ -63,10 +63,11 @@ def message_of(answer: Answer) -> Query.Response:
 def ask_nodes(bench: Bench) -> Any:
     bench.start(PerceptionNode, fake_pool(model))
     bench.start(QueryNode, fake_pool(model))
-    images, done = bench.publisher(Image, 'image'), bench.hear(Header, 'frame_processed', LATCHED)
+    images = bench.publisher(Image, 'image')
+    processed = bench.collect(Header, 'frame_processed', LATCHED)
     for number, color in enumerate(COLORS):
         images.publish(image_message(color, START_NS + number * 100 * MS))
-        done.wait(number + 1)
+        processed.wait(number + 1)
 
     def ask(**fields: Any) -> Query.Response:
         response = bench.call(Query, 'query', Query.Request(**fields))
@@ -94,7 +95,7 @@ QUESTIONS = [
 ]
 
 
-def test_one_question_has_one_answer(bench: Bench, ask_nodes: Any) -> None:
+def test_nodes_client_pipeline_and_cli_give_the_same_answer(bench: Bench, ask_nodes: Any) -> None:
     client = Client(bench.namespace, context=bench.probe.context)
     pipeline = Pipeline(model())
     for frame in Film():
@@ -115,12 +116,12 @@ def test_one_question_has_one_answer(bench: Bench, ask_nodes: Any) -> None:
     client.close()
 
 
-def test_a_past_without_frames_is_answered_from_memory_by_the_pipeline_too() -> None:
+def test_the_pipeline_answers_from_memory_if_no_frames_are_stored() -> None:
     pipeline = Pipeline(model())
     for frame in Film():
         pipeline.push(frame)
     pipeline.perceiver.frame_store = None
-    told = pipeline.ask('What is happening?', [], '', *RED_ONLY)
-    assert (told.answer, told.basis) == ('the scene is red', Basis.MEMORY)
+    answer = pipeline.ask('What is happening?', [], '', *RED_ONLY)
+    assert (answer.answer, answer.basis) == ('the scene is red', Basis.MEMORY)
     other = pipeline.ask('Is it hot?', ['yes', 'no'], '', *RED_ONLY)
     assert other.abstain_reason is NOT_SEEN and other.basis is Basis.MEMORY

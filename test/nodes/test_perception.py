@@ -32,8 +32,9 @@ from std_msgs.msg import Header
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.srv import Predict
 
+from vljepa_ros.core import types
+from vljepa_ros.core.errors import ErrorCode
 from vljepa_ros.core.protocols import Model
-from vljepa_ros.core.types import Image as Picture
 from vljepa_ros.nodes.conversions import to_floats
 from vljepa_ros.nodes.perception import PerceptionNode
 from vljepa_ros.runtime.health import LOG_EVERY_S
@@ -51,14 +52,19 @@ class Feed:
     """Publishes images one by one, each after the previous one was acknowledged."""
 
     def __init__(self, bench: Bench, topic: str = 'image', kind: type = Image) -> None:
-        self._publisher = bench.publisher(kind, topic)
-        self.done = bench.hear(Header, 'frame_processed', LATCHED)
+        self.publisher = bench.publisher(kind, topic)
+        self.processed = bench.collect(Header, 'frame_processed', LATCHED)
 
     def send(self, *messages: Any) -> None:
         for message in messages:
-            count = len(self.done)
-            self._publisher.publish(message)
-            self.done.wait(count + 1)
+            count = len(self.processed)
+            self.publisher.publish(message)
+            self.processed.wait(count + 1)
+
+
+def camera_count(node: PerceptionNode, name: str) -> int:
+    """Return a counter of the camera from the diagnostics."""
+    return int(node.describe()[f'camera: {name}'])
 
 
 def image_messages(color: str, first: int, count: int) -> list[Image]:
@@ -66,11 +72,11 @@ def image_messages(color: str, first: int, count: int) -> list[Image]:
     return [image_message(color, START_NS + n * 100 * MS) for n in range(first, first + count)]
 
 
-def test_an_embedding_a_hop_field_by_field(bench: Bench) -> None:
+def test_one_embedding_is_published_per_hop(bench: Bench) -> None:
     bench.start(PerceptionNode)
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    embeddings = bench.collect(SemanticEmbedding, 'semantic_embedding')
     Feed(bench).send(*image_messages('red', 0, 4))
-    first, second = heard.wait(2)
+    first, second = embeddings.wait(2)
     for message, newest_ms in ((first, 100), (second, 300)):
         assert message.header.stamp == stamp(START_NS + newest_ms * MS)
         assert message.header.frame_id == 'lens'
@@ -83,11 +89,11 @@ def test_an_embedding_a_hop_field_by_field(bench: Bench) -> None:
         assert message.latency.nanosec > 0
 
 
-def test_one_embedding_a_standing_prompt(bench: Bench) -> None:
+def test_one_embedding_is_published_per_standing_prompt(bench: Bench) -> None:
     bench.start(PerceptionNode, prompts=['What?', ''])
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    embeddings = bench.collect(SemanticEmbedding, 'semantic_embedding')
     Feed(bench).send(*image_messages('green', 0, 2))
-    what, empty = heard.wait(2)
+    what, empty = embeddings.wait(2)
     assert (what.prompt, empty.prompt) == ('What?', '')
     assert np.allclose(what.vector, blended('green', 'What?'), atol=1e-6)
     assert np.allclose(empty.vector, fake_models.color_vector('green'), atol=1e-6)
@@ -97,7 +103,7 @@ def test_model_info_is_latched(bench: Bench) -> None:
     bench.start(
         PerceptionNode, cameras=['left', 'right'], rate=5.0, left__topic='l', right__topic='r'
     )
-    [info] = bench.hear(ModelInfo, 'model_info', LATCHED).wait(1)
+    [info] = bench.collect(ModelInfo, 'model_info', LATCHED).wait(1)
     assert info == ModelInfo(
         model_id=fake_models.FACTS.model_id,
         embedding_dim=8,
@@ -114,26 +120,26 @@ def test_model_info_is_latched(bench: Bench) -> None:
 
 def test_two_cameras_are_distinguished(bench: Bench) -> None:
     bench.start(PerceptionNode, cameras=['left', 'right'], left__topic='l', right__topic='r')
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    embeddings = bench.collect(SemanticEmbedding, 'semantic_embedding')
     left, right = Feed(bench, 'l'), Feed(bench, 'r')
     for red, blue in zip(image_messages('red', 0, 4), image_messages('blue', 0, 4), strict=True):
         left.send(red)
         right.send(blue)
-    found = {(m.source, m.header.stamp.nanosec): m.vector for m in heard.wait(4)}
+    found = {(m.source, m.header.stamp.nanosec): m.vector for m in embeddings.wait(4)}
     assert set(found) == {(s, n * MS) for s in ('left', 'right') for n in (100, 300)}
     for (source, _), vector in found.items():
         assert np.allclose(vector, blended('red' if source == 'left' else 'blue'), atol=1e-6)
 
 
-class LookingVision(fake_models.FakeVision):
+class RecordingVision(fake_models.FakeVision):
     """Vision side that records its input images."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.shown: list[Picture] = []
+        self.images: list[types.Image] = []
 
-    def step(self, state: Any, images: Sequence[Picture]) -> None:
-        self.shown += list(images)
+    def step(self, state: Any, images: Sequence[types.Image]) -> None:
+        self.images += list(images)
         super().step(state, images)
 
 
@@ -142,7 +148,7 @@ def with_vision(vision: fake_models.FakeVision) -> Any:
 
 
 def test_compressed_images_are_decoded_and_rotated(bench: Bench) -> None:
-    vision = LookingVision()
+    vision = RecordingVision()
     bench.start(
         PerceptionNode,
         with_vision(vision),
@@ -161,40 +167,40 @@ def test_compressed_images_are_decoded_and_rotated(bench: Bench) -> None:
             for n in range(2)
         )
     )
-    eventually(lambda: len(vision.shown) == 2)
-    for shown in vision.shown:
-        assert np.argwhere(shown.sum(axis=2)).tolist() == [[0, 15]]
+    eventually(lambda: len(vision.images) == 2)
+    for image in vision.images:
+        assert np.argwhere(image.sum(axis=2)).tolist() == [[0, 15]]
 
 
 def test_images_are_cropped_and_the_crop_changes_at_run_time(bench: Bench) -> None:
-    vision = LookingVision()
+    vision = RecordingVision()
     node = bench.start(PerceptionNode, with_vision(vision), camera__crop=[0.5, 0.0, 0.5, 1.0])
     feed = Feed(bench)
     sides = np.zeros((16, 32, 3), np.uint8)
     sides[:, 16:] = 255
     feed.send(*(image_of(sides, n) for n in range(2)))
-    eventually(lambda: len(vision.shown) == 2)
-    assert all(shown.min() == 255 for shown in vision.shown)
+    eventually(lambda: len(vision.images) == 2)
+    assert all(image.min() == 255 for image in vision.images)
     [refused] = node.set_parameters([Parameter('camera.crop', value=[0.5, 0.0, 0.6, 1.0])])
     assert not refused.successful and 'crop' in refused.reason
     [result] = node.set_parameters([Parameter('camera.crop', value=[0.0, 0.0, 0.5, 1.0])])
     assert result.successful
     feed.send(*(image_of(sides, n) for n in range(2, 4)))
-    eventually(lambda: len(vision.shown) == 4)
-    assert all(shown.max() == 0 for shown in vision.shown[2:])
+    eventually(lambda: len(vision.images) == 4)
+    assert all(image.max() == 0 for image in vision.images[2:])
 
 
-def test_prompts_change_at_run_time_all_at_once(bench: Bench) -> None:
+def test_all_prompts_change_together_at_run_time(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
-    infos = bench.hear(ModelInfo, 'model_info', LATCHED)
+    embeddings = bench.collect(SemanticEmbedding, 'semantic_embedding')
+    infos = bench.collect(ModelInfo, 'model_info', LATCHED)
     feed = Feed(bench)
     feed.send(*image_messages('red', 0, 2))
     infos.wait(1)
     [result] = node.set_parameters([Parameter('prompts', value=['One?', 'Two?'])])
     assert result.successful
     feed.send(*image_messages('red', 2, 2))
-    assert [(m.header.stamp.nanosec, m.prompt) for m in heard.wait(3)] == [
+    assert [(m.header.stamp.nanosec, m.prompt) for m in embeddings.wait(3)] == [
         (100 * MS, PROMPT),
         (300 * MS, 'One?'),
         (300 * MS, 'Two?'),
@@ -219,17 +225,16 @@ def test_predict_answers_from_the_current_state(bench: Bench) -> None:
 def test_an_unfamiliar_scene_is_published_with_a_warning_until_it_ends(bench: Bench) -> None:
     vision = fake_models.FakeVision(unfamiliar_colors={'blue': 0.75})
     node = bench.start(PerceptionNode, fake_pool(lambda: Model(fake_models.FACTS, vision, None)))
-    hops = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    embeddings = bench.collect(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
     feed.send(
         *image_messages('red', 0, 2), *image_messages('blue', 2, 28)
     )  # hops of 0.2 s, 2.6 s unfamiliar
-    assert [m.unfamiliar for m in hops.wait(15)] == [0.0] + [0.75] * 14
+    assert [m.unfamiliar for m in embeddings.wait(15)] == [0.0] + [0.75] * 14
     calm = bench.status(node, lambda s: values_of(s).get('hops') == '15')
     assert calm.level == b'\x00'
     feed.send(*image_messages('blue', 30, 6))
-    text = "camera: scene unfamiliar to model 'fake': answers are withheld"
-    warned = bench.status(node, lambda s: text in s.message)
+    warned = bench.status(node, lambda s: 'camera' in s.message and 'unfamiliar' in s.message)
     assert warned.level == b'\x01'
     found = bench.call(Predict, 'predict', Predict.Request(prompts=['']))
     assert found.looks[0].unfamiliar == 0.75
@@ -282,16 +287,16 @@ def test_a_long_span_is_evaluated_once_per_segment(bench: Bench) -> None:
     request = Predict.Request(prompts=['', 'Why?'], start=stamp(START_NS))
     ends = [stamp(START_NS + (2 * hops - 1) * 100 * MS) for hops in (50, 90)]
 
-    def looked() -> dict[Any, Any]:
+    def predicted() -> dict[Any, Any]:
         looks = bench.call(Predict, 'predict', request).looks
         return {(look.end.sec, look.end.nanosec): look for look in looks}
 
-    eventually(lambda: looked().keys() >= {(end.sec, end.nanosec) for end in ends})
+    eventually(lambda: predicted().keys() >= {(end.sec, end.nanosec) for end in ends})
     for end, color in zip(ends, ('red', 'blue'), strict=True):
-        look = looked()[end.sec, end.nanosec]
+        look = predicted()[end.sec, end.nanosec]
         assert np.allclose(look.vectors[0].data, fake_models.color_vector(color), atol=1e-6)
         assert np.allclose(look.vectors[1].data, blended(color, 'Why?'), atol=1e-6)
-    changes.publish(SemanticChange(reason=99))  # whoever sends that
+    changes.publish(SemanticChange(reason=99))  # not a reason
     bench.status(node, lambda s: 'reason 99' in s.message)
     assert bench.call(Predict, 'predict', request).success
 
@@ -299,9 +304,12 @@ def test_a_long_span_is_evaluated_once_per_segment(bench: Bench) -> None:
 def test_the_node_stops_during_a_past_prediction(bench: Bench, tmp_path: Path) -> None:
     class Slow(fake_models.FakeVision):
         delay_s = 0.0
+        slowed = threading.Event()
 
         def step(self, state: Any, images: Any) -> None:
-            time.sleep(self.delay_s)
+            if self.delay_s:
+                self.slowed.set()
+                time.sleep(self.delay_s)
             super().step(state, images)
 
     vision = Slow()
@@ -311,14 +319,14 @@ def test_the_node_stops_during_a_past_prediction(bench: Bench, tmp_path: Path) -
     vision.delay_s = 0.1  # the evaluation takes seconds
     client = bench.probe.create_client(Predict, 'predict')
     future = client.call_async(Predict.Request(prompts=[''], start=stamp(START_NS)))
-    eventually(lambda: node._stepping)
+    assert vision.slowed.wait(5)
     bench.do(node, node.trigger_deactivate)
     bench.do(node, node.trigger_cleanup)
     eventually(future.done)
-    assert future.result().message.startswith('inactive: perception_node is ')
+    assert future.result().error_code == Predict.Response.INACTIVE
 
 
-def test_frames_in_a_file_outlive_the_node(bench: Bench, tmp_path: Path) -> None:
+def test_frames_in_a_file_survive_a_restart_of_the_node(bench: Bench, tmp_path: Path) -> None:
     path = str(tmp_path / 'frames.db')
     node = bench.start(PerceptionNode, frames_path=path)
     Feed(bench).send(*image_messages('red', 0, 20))
@@ -345,27 +353,30 @@ def test_an_invalid_frame_store_file_fails_at_configure(bench: Bench, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ('request_', 'message'),
+    ('request_', 'code', 'tokens'),
     [
-        (Predict.Request(prompts=['a']), 'several cameras (known: left, right)'),
-        (Predict.Request(prompts=['a'], source='up'), "unknown source 'up' (known: left, right)"),
+        (Predict.Request(prompts=['a']), 'BAD_INPUT', ['left, right']),
+        (Predict.Request(prompts=['a'], source='up'), 'BAD_INPUT', ["'up'", 'left, right']),
+        (Predict.Request(prompts=['a'], source='right'), 'NO_FRAME', ["'right'"]),
         (
-            Predict.Request(prompts=['a'], source='right'),
-            "no frame of 'right' has been encoded yet",
+            Predict.Request(prompts=['x' * 10_000_000], source='left'),
+            'BAD_INPUT',
+            ['10,000,000 characters'],
         ),
-        (Predict.Request(prompts=['x' * 10_000_000], source='left'), '10,000,000 characters'),
-        (Predict.Request(prompts=['word ' * 65], source='left'), 'prompt of 65 words'),
-        (Predict.Request(prompts=['a'] * 20_000, source='left'), '20,000 prompts are too many'),
+        (Predict.Request(prompts=['word ' * 65], source='left'), 'BAD_INPUT', ['65 words']),
+        (Predict.Request(prompts=['a'] * 20_000, source='left'), 'BAD_INPUT', ['20,000 prompts']),
     ],
 )
-def test_predict_errors_give_the_reason(bench: Bench, request_: Any, message: str) -> None:
+def test_predict_errors_state_the_reason(
+    bench: Bench, request_: Any, code: str, tokens: list[str]
+) -> None:
     node = bench.start(
         PerceptionNode, cameras=['left', 'right'], left__topic='l', right__topic='r'
     )
     Feed(bench, 'l').send(*image_messages('red', 0, 2))
     response = bench.call(Predict, 'predict', request_)
-    assert not response.success
-    assert message in response.message
+    assert not response.success and response.error_code == ErrorCode[code]
+    assert all(token in response.message for token in tokens)
     assert len(response.vectors) == 0
     assert node.health.counts['requests refused'] == 1
     good = bench.call(Predict, 'predict', Predict.Request(prompts=['a'], source='left'))
@@ -375,14 +386,12 @@ def test_predict_errors_give_the_reason(bench: Bench, request_: Any, message: st
 def test_predict_answers_inactive_before_configure(bench: Bench) -> None:
     node = bench.start(PerceptionNode, up=False)
     response = bench.call(Predict, 'predict', Predict.Request(prompts=['a']))
-    assert (response.success, response.message) == (
-        False,
-        'inactive: perception_node is unconfigured',
-    )
+    assert not response.success and response.error_code == Predict.Response.INACTIVE
+    assert 'perception_node' in response.message and 'unconfigured' in response.message
     assert bench.do(node, node.bring_up)
     bench.do(node, node.trigger_deactivate)
     response = bench.call(Predict, 'predict', Predict.Request(prompts=['a']))
-    assert response.message == 'inactive: perception_node is inactive'
+    assert response.error_code == Predict.Response.INACTIVE
 
 
 class SlowVision(fake_models.FakeVision):
@@ -390,60 +399,59 @@ class SlowVision(fake_models.FakeVision):
 
     def __init__(self) -> None:
         super().__init__()
-        self.entered, self.go = threading.Event(), threading.Event()
+        self.entered, self.released = threading.Event(), threading.Event()
 
-    def step(self, state: Any, images: Sequence[Picture]) -> None:
+    def step(self, state: Any, images: Sequence[types.Image]) -> None:
         self.entered.set()
-        assert self.go.wait(10)
+        assert self.released.wait(10)
         super().step(state, images)
 
 
 def test_a_busy_node_keeps_the_newest_image_and_counts_drops(bench: Bench) -> None:
     vision = SlowVision()
     node = bench.start(PerceptionNode, with_vision(vision))
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    embeddings = bench.collect(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
     feed.send(*image_messages('red', 0, 1))
-    publisher = feed._publisher
+    publisher = feed.publisher
     publisher.publish(image_messages('red', 1, 1)[0])
     assert vision.entered.wait(5)
     for n, message in enumerate(image_messages('blue', 2, 5)):  # 2..6 arrive during a busy step
         publisher.publish(message)
         received = n + 3
-        eventually(lambda r=received: node._cameras['camera'].stamp_filter.received == r)
-    vision.go.set()
-    done = feed.done.wait(7)
-    order = [round(m.stamp.nanosec / MS / 100) for m in done]
+        eventually(lambda r=received: camera_count(node, 'frames received') == r)
+    vision.released.set()
+    order = [round(m.stamp.nanosec / MS / 100) for m in feed.processed.wait(7)]
     assert order == [0, 2, 3, 4, 5, 1, 6]  # dropped ones are acknowledged when they are dropped
     assert node.health.counts['camera: dropped, too slow'] == 4
-    assert node._cameras['camera'].stamp_filter.resets == 0  # our own drops are no gap
+    assert camera_count(node, 'resets') == 0  # our own drops are no gap
     # The slots of 2..4 are skipped, not filled with earlier frames: one hop is now.
-    assert [m.header.stamp.nanosec // MS for m in heard.wait(2)] == [100, 600]
+    assert [m.header.stamp.nanosec // MS for m in embeddings.wait(2)] == [100, 600]
     eventually(lambda: node.describe()['skipped slots'] == '3')
 
 
 def test_a_damaged_image_does_not_displace_the_pending_one(bench: Bench) -> None:
     vision = SlowVision()
     node = bench.start(PerceptionNode, with_vision(vision))
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    embeddings = bench.collect(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
     feed.send(*image_messages('red', 0, 1))
-    feed._publisher.publish(image_messages('red', 1, 1)[0])
+    feed.publisher.publish(image_messages('red', 1, 1)[0])
     assert vision.entered.wait(5)
     for n, message in enumerate([*image_messages('red', 2, 1), broken(3, step=1)], 3):
-        feed._publisher.publish(message)
-        eventually(lambda n=n: node._cameras['camera'].stamp_filter.received == n)
-    feed.done.wait(2)  # the damaged one is done with at once
-    vision.go.set()
-    feed.done.wait(4)
+        feed.publisher.publish(message)
+        eventually(lambda n=n: camera_count(node, 'frames received') == n)
+    feed.processed.wait(2)  # the damaged one is done with at once
+    vision.released.set()
+    feed.processed.wait(4)
     feed.send(*image_messages('red', 4, 1))
-    assert [m.header.stamp.nanosec // MS for m in heard.wait(2)] == [100, 200]
+    assert [m.header.stamp.nanosec // MS for m in embeddings.wait(2)] == [100, 200]
     assert node.health.counts['camera: dropped, too slow'] == 0
     assert node.health.counts['camera: damaged images'] == 1
 
 
 def test_a_damaged_image_is_not_counted_as_dropped(bench: Bench) -> None:
-    vision = LookingVision()
+    vision = RecordingVision()
     node = bench.start(PerceptionNode, with_vision(vision), camera__transport='compressed')
     feed = Feed(bench, 'image/compressed', CompressedImage)
     red, blue = (
@@ -453,47 +461,48 @@ def test_a_damaged_image_is_not_counted_as_dropped(bench: Bench) -> None:
     for n, data in enumerate([red, red, b'\xff\xd8 its ends are those of a JPEG \xff\xd9', blue]):
         header = Header(stamp=stamp(START_NS + n * 100 * MS))
         feed.send(CompressedImage(header=header, format='jpeg', data=data))
-    eventually(lambda: len(vision.shown) == 4)
-    assert node._cameras['camera'].stamp_filter.rejected == 1
+    eventually(lambda: len(vision.images) == 4)
+    assert camera_count(node, 'rejected images') == 1
     # Its slot is filled by the frame before it, as `vljepa annotate` does.
-    assert [shown[0, 0].tolist() for shown in vision.shown[2:]] == [[255, 0, 0], [0, 0, 255]]
+    assert [image[0, 0].tolist() for image in vision.images[2:]] == [[255, 0, 0], [0, 0, 255]]
 
 
-def test_a_predict_beyond_the_limit_is_busy(bench: Bench) -> None:
+def test_predict_requests_beyond_the_limit_are_busy(bench: Bench) -> None:
     vision = SlowVision()
     bench.start(PerceptionNode, with_vision(vision), max_waiting=1)
     feed = Feed(bench)
     feed.send(*image_messages('red', 0, 1))
-    feed._publisher.publish(image_messages('red', 1, 1)[0])
+    feed.publisher.publish(image_messages('red', 1, 1)[0])
     assert vision.entered.wait(5)
     client = bench.probe.create_client(Predict, 'predict')
     assert client.wait_for_service(5)
-    waiting = client.call_async(Predict.Request(prompts=['a']))
-    time.sleep(0.2)
-    response = bench.call(Predict, 'predict', Predict.Request(prompts=['a']))
-    assert (response.success, response.message) == (False, 'busy: 1 requests are pending')
-    vision.go.set()
-    eventually(waiting.done)
-    assert waiting.result().success
+    requests = [client.call_async(Predict.Request(prompts=['a'])) for _ in range(2)]
+    eventually(lambda: any(request.done() for request in requests))
+    [refused], [pending] = ([r for r in requests if r.done() is done] for done in (True, False))
+    assert not refused.result().success
+    assert refused.result().error_code == Predict.Response.BUSY
+    vision.released.set()
+    eventually(pending.done)
+    assert pending.result().success
 
 
 class FaultyVision(fake_models.FakeVision):
     """Vision side that fails on green."""
 
-    def step(self, state: Any, images: Sequence[Picture]) -> None:
+    def step(self, state: Any, images: Sequence[types.Image]) -> None:
         if images[-1][0, 0].tolist() == [0, 255, 0]:
             raise RuntimeError('out of memory')
         super().step(state, images)
 
 
-def test_an_exception_in_the_model_thread_is_shown_and_survived(bench: Bench) -> None:
+def test_an_exception_in_the_model_thread_is_reported_and_the_node_continues(bench: Bench) -> None:
     node = bench.start(PerceptionNode, with_vision(FaultyVision()))
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    embeddings = bench.collect(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
     feed.send(
         *image_messages('red', 0, 2), *image_messages('green', 2, 2), *image_messages('blue', 4, 2)
     )
-    assert [m.header.stamp.nanosec // MS for m in heard.wait(2)] == [100, 500]
+    assert [m.header.stamp.nanosec // MS for m in embeddings.wait(2)] == [100, 500]
     assert node.health.counts['errors in the model thread'] == 1
     status = bench.status(node, lambda s: s.level == b'\x02')
     assert status.message == 'RuntimeError: out of memory'
@@ -523,38 +532,44 @@ def test_diagnostics_contain_rate_latency_drops_model_and_share(bench: Bench) ->
     assert {key: values[key] for key in expected} == expected
 
 
-def test_lost_frames_show_in_the_share_received(bench: Bench) -> None:
+def test_lost_frames_lower_the_share_of_frames_received(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
-    publisher = bench.publisher(Image, 'image')
-    camera = node._cameras['camera']
+    delivered = bench.collect(Image, 'image')
+    publisher = bench.publisher(Image, 'image', to=2)
     publisher.publish(image_messages('red', 0, 1)[0])
-    eventually(lambda: camera.stamp_filter.received == 1)
-    blocked = threading.Event()
-    node.executor.create_task(lambda: blocked.wait(5))
+    eventually(lambda: camera_count(node, 'frames received') == 1)
+    blocked, released = threading.Event(), threading.Event()
+
+    def block() -> None:
+        blocked.set()
+        released.wait(5)
+
+    node.executor.create_task(block)
+    assert blocked.wait(5)
     for message in image_messages('red', 1, 9):  # a queue of one keeps the last of them only
         publisher.publish(message)
-    time.sleep(0.2)
-    blocked.set()
-    eventually(lambda: camera.stamp_filter.received == 2)
-    assert camera.lost == 8
-    assert camera.describe()['camera: share of frames received'] == '0.200'
+    delivered.wait(10)
+    released.set()
+    eventually(lambda: camera_count(node, 'frames received') == 2)
+    assert camera_count(node, 'frames lost before reception') == 8
+    assert node.describe()['camera: share of frames received'] == '0.200'
 
 
 def test_frames_of_two_publishers_are_not_counted_as_lost(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
-    feed, camera = Feed(bench), node._cameras['camera']
+    feed = Feed(bench)
     feed.send(*image_messages('red', 0, 6))
-    assert camera.lost == 0
+    assert camera_count(node, 'frames lost before reception') == 0
     second = Feed(bench)
     for n in range(6, 12, 2):  # the numbers of one publisher and of the other take turns
         second.send(*image_messages('red', n, 1))
         feed.send(*image_messages('red', n + 1, 1))
-    bench.probe.destroy_publisher(feed._publisher)
-    eventually(lambda: node.count_publishers(camera.resolved) == 1)
+    bench.probe.destroy_publisher(feed.publisher)
+    eventually(lambda: node.count_publishers('image') == 1)
     bench.status(node, lambda s: 'share' not in s.message)
     second.send(*image_messages('red', 12, 2))
-    assert camera.lost == 0
-    assert camera.describe()['camera: share of frames received'] == '1.000'
+    assert camera_count(node, 'frames lost before reception') == 0
+    assert node.describe()['camera: share of frames received'] == '1.000'
 
 
 def test_a_missing_camera_is_logged_as_waiting(
@@ -566,15 +581,15 @@ def test_a_missing_camera_is_logged_as_waiting(
     node.get_logger().warning = logged.append
     assert bench.do(node, node.bring_up)
     eventually(lambda: len(logged) >= 2)
-    text = 'waiting for images on /lens/image_raw (raw): the topic has no publisher'
-    assert logged[:2] == [text, text]
+    text = logged[0]
+    assert '/lens/image_raw' in text and 'no publisher' in text and logged[1] == text
     assert bench.status(node, lambda s: s.level == b'\x01').message == text
     publisher = bench.publisher(Image, '/lens/image_raw')
-    eventually(lambda: logged[-1].endswith('1 publisher(s), but no image arrives'))
-    done = bench.hear(Header, 'frame_processed', LATCHED)
+    eventually(lambda: '1 publisher' in logged[-1])
+    processed = bench.collect(Header, 'frame_processed', LATCHED)
     monkeypatch.setattr(sys.modules['vljepa_ros.nodes.camera'], 'WAITING_S', 60.0)
     publisher.publish(image_messages('red', 0, 1)[0])
-    done.wait(1)
+    processed.wait(1)
     assert bench.status(node, lambda s: s.level == b'\x00').message == 'active'
 
 
@@ -583,12 +598,12 @@ def test_two_publishers_on_one_topic_are_a_warning(bench: Bench) -> None:
     bench.publisher(Image, 'image')
     second = bench.publisher(Image, 'image')
     status = bench.status(node, lambda s: s.level == b'\x01')
-    assert f'2 publishers share {bench.namespace}/image' in status.message
+    assert '2 publishers' in status.message and f'{bench.namespace}/image' in status.message
     bench.probe.destroy_publisher(second)
     bench.status(node, lambda s: 'share' not in s.message)
 
 
-def test_qos_is_that_of_sensors_and_parameters_override_it(bench: Bench) -> None:
+def test_images_use_sensor_qos_which_parameters_override(bench: Bench) -> None:
     def of_the_subscription(topic: str) -> QoSProfile:
         [info] = bench.probe.get_subscriptions_info_by_topic(topic)
         return info.qos_profile
@@ -611,25 +626,25 @@ def test_qos_is_that_of_sensors_and_parameters_override_it(bench: Bench) -> None
 
 def test_an_inactive_node_processes_no_image_until_reactivated(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    embeddings = bench.collect(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
     feed.send(*image_messages('red', 0, 2))
     bench.do(node, node.trigger_deactivate)
     for message in image_messages('blue', 2, 4):
-        feed._publisher.publish(message)
-    time.sleep(0.3)
-    assert len(feed.done) == 2
+        feed.publisher.publish(message)
     bench.do(node, node.trigger_activate)
-    eventually(lambda: feed._publisher.get_subscription_count() == 1)
+    bench.wait_for_match(feed.publisher)
     feed.send(*image_messages('red', 6, 4))
-    assert heard.wait(3)[0].header.stamp.nanosec // MS == 100
-    assert all(np.allclose(m.vector, blended('red'), atol=1e-6) for m in heard)
+    stamps_ms = [m.stamp.nanosec // MS for m in feed.processed]
+    assert stamps_ms == [0, 100, 600, 700, 800, 900]
+    assert embeddings.wait(3)[0].header.stamp.nanosec // MS == 100
+    assert all(np.allclose(m.vector, blended('red'), atol=1e-6) for m in embeddings)
 
 
-# Bad input: the message, the counter, and that the next good frame is as without it.
+# Bad input: the message, the counter, and that it does not change the embeddings of valid images.
 
 
-class RememberingVision(fake_models.FakeVision):
+class HistoryVision(fake_models.FakeVision):
     """Vision side with a vector that depends on all previous frames in order."""
 
     def predict(self, state: Any, prompts: Sequence[str]) -> Any:
@@ -651,22 +666,22 @@ def broken(index: int, **changes: Any) -> Image:
     return message
 
 
-def vectors(bench: Bench, *messages: Image) -> tuple[Any, list[Any]]:
-    node = bench.start(PerceptionNode, with_vision(RememberingVision()))
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+def published_vectors(bench: Bench, *messages: Image) -> tuple[Any, list[Any]]:
+    node = bench.start(PerceptionNode, with_vision(HistoryVision()))
+    embeddings = bench.collect(SemanticEmbedding, 'semantic_embedding')
     Feed(bench).send(*messages)
-    time.sleep(0.1)
-    return node, [list(m.vector) for m in heard]
+    embeddings.wait(int(node.describe()['hops']))
+    return node, [list(m.vector) for m in embeddings]
 
 
 GOOD = [*image_messages('red', 0, 3), *image_messages('blue', 4, 4)]
 
 
 @pytest.fixture(scope='module')
-def undisturbed(ros: None) -> list[Any]:
+def expected(ros: None) -> list[Any]:
     """Return the embeddings of the valid images alone."""
     bench = Bench()
-    _, found = vectors(bench, *GOOD)
+    _, found = published_vectors(bench, *GOOD)
     bench.close()
     return found
 
@@ -687,12 +702,12 @@ def undisturbed(ros: None) -> list[Any]:
     ],
 )
 def test_only_the_invalid_image_is_dropped(
-    bench: Bench, undisturbed: list[Any], bad: Image, message: str, counter: str
+    bench: Bench, expected: list[Any], bad: Image, message: str, counter: str
 ) -> None:
-    node, found = vectors(bench, *GOOD[:3], bad, *GOOD[3:])
+    node, found = published_vectors(bench, *GOOD[:3], bad, *GOOD[3:])
     assert node.health.counts[f'camera: {counter}'] == 1
     assert message in values_of(bench.status(node, lambda s: True))['last problem']
-    assert found == undisturbed
+    assert found == expected
     assert len(found) == 4
     assert np.isfinite(found).all()
 
@@ -700,9 +715,9 @@ def test_only_the_invalid_image_is_dropped(
 @pytest.mark.parametrize(('shift_ms', 'where'), [(60_000, 'forward'), (-60_000, 'back')])
 def test_stamp_jumps_reset_the_camera(bench: Bench, shift_ms: int, where: str) -> None:
     later = [image_message('blue', START_NS + (shift_ms + n * 100) * MS) for n in range(4)]
-    node, found = vectors(bench, *GOOD[:3], *later)
+    node, found = published_vectors(bench, *GOOD[:3], *later)
     assert node.health.counts['camera: irregular stamps'] == 1
-    assert node._cameras['camera'].stamp_filter.resets == 1
+    assert camera_count(node, 'resets') == 1
     problem = values_of(bench.status(node, lambda s: True))['last problem']
     assert f'stamp jumps {where} by' in problem
     # Afterwards it is as if there had been nothing before.
@@ -717,7 +732,7 @@ def test_a_change_of_image_size_is_reported_and_processing_continues(bench: Benc
         large.height, large.width, large.step = 48, 64, 192
         large.data = image.tobytes()
     node, logged = bench.start(PerceptionNode), list[str]()
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    embeddings = bench.collect(SemanticEmbedding, 'semantic_embedding')
     node.get_logger().warning = logged.append
     began_s = time.monotonic()
     Feed(bench).send(*messages)
@@ -725,14 +740,14 @@ def test_a_change_of_image_size_is_reported_and_processing_continues(bench: Benc
     values = values_of(bench.status(node, lambda s: True))
     assert values['camera: size changes'] == values['camera: image size changed'] == '18'
     assert 1 <= sum('image size changed from' in line for line in logged) <= windows
-    assert all(np.allclose(m.vector, blended('red'), atol=1e-6) for m in heard.wait(10))
+    assert all(np.allclose(m.vector, blended('red'), atol=1e-6) for m in embeddings.wait(10))
 
 
-def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
+def test_only_a_truncated_jpeg_is_dropped(bench: Bench) -> None:
     node = bench.start(
-        PerceptionNode, with_vision(RememberingVision()), camera__transport='compressed'
+        PerceptionNode, with_vision(HistoryVision()), camera__transport='compressed'
     )
-    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    embeddings = bench.collect(SemanticEmbedding, 'semantic_embedding')
     jpeg = cv2.imencode('.jpg', fake_models.solid_image('red')[..., ::-1])[1].tobytes()
     feed = Feed(bench, 'image/compressed', CompressedImage)
     for n, data in enumerate([jpeg, jpeg, jpeg[:-20], jpeg, b'no picture', b'']):
@@ -744,13 +759,12 @@ def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
     feed.send(
         CompressedImage(header=Header(stamp=stamp(START_NS + 700 * MS)), format='jpeg', data=jpeg)
     )
-    assert node._cameras['camera'].stamp_filter.rejected == 3
+    assert camera_count(node, 'rejected images') == 3
     assert node.health.counts['camera: damaged images'] == 3
     problem = values_of(bench.status(node, lambda s: True))['last problem']
-    assert problem == "camera: compressed image 'jpeg' contains no data"
-    time.sleep(0.1)
+    assert 'camera' in problem and "'jpeg'" in problem
+    assert node.describe()['hops'] == '4'
     assert np.allclose(
-        [m.vector for m in heard],
-        [fake_models.direction(repr(['red'] * n) + PROMPT) for n in range(1, len(heard) + 1)],
+        [m.vector for m in embeddings.wait(4)],
+        [fake_models.direction(repr(['red'] * n) + PROMPT) for n in range(1, 5)],
     )
-    assert len(heard) == 4

@@ -12,6 +12,7 @@ import pytest
 from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Duration
 from helpers import fake_models
+from helpers.full_disk import Disk
 from helpers.node_harness import (
     LATCHED,
     MS,
@@ -23,10 +24,19 @@ from helpers.node_harness import (
     stamp,
     values_of,
 )
-from helpers.query_harness import NOW, Counter, failing, floats, hop, look, seen
+from helpers.printed import numbers
+from helpers.query_harness import (
+    NOW,
+    QueryHarness,
+    floats,
+    hop,
+    look,
+    predict_color,
+    predict_error,
+)
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rclpy.action import ActionClient
+from rclpy.action import ActionClient, ActionServer
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
@@ -54,9 +64,9 @@ from vljepa_ros.memory.segment_store import Store
 from vljepa_ros.nodes.query import QueryNode
 
 
-def test_an_open_question_field_by_field(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'), abstain_below=0.5)
-    response = counter.ask('What is it?')
+def test_an_open_question_is_answered_with_all_fields(bench: Bench) -> None:
+    harness = QueryHarness(bench, predict_color('red'), abstain_below=0.5)
+    response = harness.ask('What is it?')
     assert response.latency.sec == 0
     assert response.latency.nanosec > 0
     response.latency = Duration()
@@ -71,12 +81,12 @@ def test_an_open_question_field_by_field(bench: Bench) -> None:
         model_id=fake_models.FACTS.model_id,
         stamp=stamp(NOW),
     )
-    assert counter.asked == [Predict.Request(prompts=['What is it?'])]
+    assert harness.predict_requests == [Predict.Request(prompts=['What is it?'])]
 
 
 def test_candidates_are_ranked(bench: Bench) -> None:
-    counter = Counter(bench, seen('blue'))
-    response = counter.ask(candidates=['red', 'blue', 'green'])
+    harness = QueryHarness(bench, predict_color('blue'))
+    response = harness.ask(candidates=['red', 'blue', 'green'])
     # Cosines 0, 1, 0; the fake's softmax of ten times the cosine.
     weights = np.exp([10, 0, 0]) / np.exp([10, 0, 0]).sum()
     assert [c.text for c in response.ranked] == ['blue', 'red', 'green']
@@ -85,28 +95,28 @@ def test_candidates_are_ranked(bench: Bench) -> None:
     assert response.confidence == response.ranked[0].score
 
 
-def test_little_confidence_is_an_abstention(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'), abstain_below=0.9)
-    response = counter.ask(candidates=['red', 'a red one'])
+def test_low_confidence_is_an_abstention(bench: Bench) -> None:
+    harness = QueryHarness(bench, predict_color('red'), abstain_below=0.9)
+    response = harness.ask(candidates=['red', 'a red one'])
     assert response.abstained
     assert response.abstain_reason == Query.Response.ABSTAIN_LOW_CONFIDENCE
     assert response.confidence == pytest.approx(0.5)
 
 
-def test_a_question_about_a_span_is_passed_on(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'))
+def test_a_question_about_a_span_requests_that_span_from_predict(bench: Bench) -> None:
+    harness = QueryHarness(bench, predict_color('red'))
     span = {'start': stamp(START_NS), 'end': stamp(START_NS + 900 * MS)}
-    response = counter.ask('Why?', source='rear', **span)
+    response = harness.ask('Why?', source='rear', **span)
     assert response.basis == Query.Response.BASIS_FRAMES
     assert response.evidence[0].source == 'rear'
-    assert counter.asked == [Predict.Request(source='rear', prompts=['Why?'], **span)]
+    assert harness.predict_requests == [Predict.Request(source='rear', prompts=['Why?'], **span)]
 
 
-def looking(*colors: str) -> Any:
+def predict_colors(*colors: str) -> Any:
     """Return a handler of `predict` that answers with one window per color."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
-        seen('red')(request, response)
+        predict_color('red')(request, response)
         response.looks = [
             look(color, START_NS + 1000 * n * MS, START_NS + (1000 * n + 700) * MS)
             for n, color in enumerate(colors)
@@ -117,8 +127,8 @@ def looking(*colors: str) -> Any:
 
 
 def test_a_long_span_is_answered_segment_by_segment(bench: Bench) -> None:
-    counter = Counter(bench, looking('red', 'blue', 'blue', 'green'))
-    response = counter.ask('What happened?', start=stamp(START_NS), end=stamp(NOW))
+    harness = QueryHarness(bench, predict_colors('red', 'blue', 'blue', 'green'))
+    response = harness.ask('What happened?', start=stamp(START_NS), end=stamp(NOW))
     assert response.answer == 'the scene is red; the scene is blue; the scene is green'
     assert response.basis == Query.Response.BASIS_FRAMES
     assert [moment.text for moment in response.evidence] == [
@@ -129,9 +139,9 @@ def test_a_long_span_is_answered_segment_by_segment(bench: Bench) -> None:
     assert response.stamp == stamp(START_NS + 3700 * MS)
 
 
-def test_another_prompts_memory_answers_no_question(bench: Bench) -> None:
-    counter = Counter(bench, failing(NotStoredError('no frames are stored')))
-    counter.fill_memory()
+def test_stored_data_of_another_prompt_abstains(bench: Bench) -> None:
+    harness = QueryHarness(bench, predict_error(NotStoredError('no frames are stored')))
+    harness.fill_memory()
     span = {'start': stamp(START_NS), 'end': stamp(NOW)}
     for prompt, candidates, abstained in (
         ('What?', [], False),  # the standing prompt
@@ -140,20 +150,20 @@ def test_another_prompts_memory_answers_no_question(bench: Bench) -> None:
         ('How hot is it?', [], True),
         ('Which colour?', ['red', 'blue'], True),
     ):
-        response = counter.ask(prompt, candidates=candidates, **span)
+        response = harness.ask(prompt, candidates=candidates, **span)
         assert response.basis == Query.Response.BASIS_MEMORY
         assert response.abstained is abstained, prompt
         not_seen = Query.Response.ABSTAIN_NOT_SEEN if abstained else Query.Response.ABSTAIN_NONE
         assert response.abstain_reason == not_seen
-    told = counter.ask('Is it hot?', candidates=['yes', 'no'], **span)
-    assert told.answer == 'it was red; the scene is blue'
-    assert [moment.text for moment in told.evidence] == ['it was red', 'the scene is blue']
+    response = harness.ask('Is it hot?', candidates=['yes', 'no'], **span)
+    assert response.answer == 'it was red; the scene is blue'
+    assert [moment.text for moment in response.evidence] == ['it was red', 'the scene is blue']
 
 
-def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench) -> None:
-    counter = Counter(bench, failing(NotStoredError('no frames are stored')))
-    counter.fill_memory()
-    response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
+def test_a_span_with_deleted_frames_is_answered_from_memory(bench: Bench) -> None:
+    harness = QueryHarness(bench, predict_error(NotStoredError('no frames are stored')))
+    harness.fill_memory()
+    response = harness.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
     assert response.success
     assert response.basis == Query.Response.BASIS_MEMORY
     assert response.answer == 'the scene is red'
@@ -166,7 +176,7 @@ def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench
             text='it was red',
         )
     ]
-    later = counter.ask(start=stamp(START_NS + 2000 * MS))
+    later = harness.ask(start=stamp(START_NS + 2000 * MS))
     assert later.answer == 'the scene is blue'
     assert later.stamp == stamp(START_NS + 3800 * MS)  # of the newest hop
 
@@ -179,22 +189,22 @@ def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench
 def test_a_span_without_stored_frames_is_answered_from_memory(
     bench: Bench, refusal: VljepaError
 ) -> None:
-    counter = Counter(bench, failing(refusal))
-    counter.fill_memory()
-    response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
+    harness = QueryHarness(bench, predict_error(refusal))
+    harness.fill_memory()
+    response = harness.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
     assert response.success and response.basis == Query.Response.BASIS_MEMORY
     assert response.answer == 'the scene is red'
-    found = counter.ask()  # now is no past
+    found = harness.ask()  # a question about now
     assert (found.message, found.error_code) == (str(refusal), refusal.code)
 
 
-def test_vision_that_are_busy_answer_a_new_question_later(bench: Bench) -> None:
+def test_a_new_question_is_busy_while_predict_is_busy(bench: Bench) -> None:
     """Stored embeddings answer only their own prompt; a new question gets BUSY, no abstention."""
-    counter = Counter(bench, failing(BusyError('busy: 256 requests are pending')))
-    counter.fill_memory()
+    harness = QueryHarness(bench, predict_error(BusyError('busy: 256 requests are pending')))
+    harness.fill_memory()
     span = {'start': stamp(START_NS), 'end': stamp(START_NS + 1800 * MS)}
-    assert counter.ask(prompt='What?', **span).answer == 'the scene is red'
-    response = counter.ask(prompt='Is it hot?', **span)
+    assert harness.ask(prompt='What?', **span).answer == 'the scene is red'
+    response = harness.ask(prompt='Is it hot?', **span)
     assert not response.success and response.error_code == Query.Response.BUSY
     assert response.abstained and response.abstain_reason == Query.Response.ABSTAIN_NONE
 
@@ -205,79 +215,76 @@ def test_stored_data_of_other_models_is_reported(bench: Bench, tmp_path: Path) -
     key, vector = StreamKey('camera', 'What?', 'other'), fake_models.color_vector('red')
     other.record(Embedding(START_NS, 0, key, vector))
     other.close()
-    counter = Counter(
-        bench, failing(NotStoredError('no frames are stored')), memory_path=str(path)
+    harness = QueryHarness(
+        bench, predict_error(NotStoredError('no frames are stored')), memory_path=str(path)
     )
-    told = 'not searched: 1 stored streams of other models'
-    response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
-    assert not response.success and response.message == f'no frames are stored; {told}'
+    response = harness.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
+    assert not response.success and response.error_code == Query.Response.NOT_STORED
+    refusal, _, note = response.message.partition('; ')
+    assert refusal == 'no frames are stored' and 'other models' in note and numbers(note) == [1]
     found = bench.call(Search, 'search', Search.Request(text='red'))
-    assert found.success and not found.moments and found.message == told
+    assert found.success and not found.moments and found.message == note
 
 
-def test_an_answer_from_memory_has_the_stamps_of_the_hops_that_it_rests_on(bench: Bench) -> None:
-    counter = Counter(bench, failing(NotStoredError('no frames are stored')))
-    counter.fill_memory()
-    odd = 77 * MS  # no frame's
+def test_an_answer_from_memory_has_the_stamps_of_its_hops(bench: Bench) -> None:
+    harness = QueryHarness(bench, predict_error(NotStoredError('no frames are stored')))
+    harness.fill_memory()
+    odd = 77 * MS  # between two frames
     for span, first, last in (
         ({'start': stamp(START_NS + odd), 'end': stamp(START_NS + 700 * MS)}, 200, 600),
         ({'end': stamp(START_NS + 700 * MS)}, 0, 600),
         ({'start': stamp(START_NS + 3500 * MS), 'end': stamp(NOW)}, 3600, 3800),
     ):
-        response = counter.ask(**span)
+        response = harness.ask(**span)
         assert response.basis == Query.Response.BASIS_MEMORY
         [moment] = response.evidence
         assert moment.start == stamp(START_NS + first * MS)
         assert moment.end == response.stamp == stamp(START_NS + last * MS)
 
 
-def test_a_span_that_is_stored_nowhere_reports_the_first_reason(bench: Bench) -> None:
-    counter = Counter(bench, failing(NotStoredError('no frames are stored')))
-    response = counter.ask(start=stamp(5_000_000_000), end=stamp(6_000_000_000))
+def test_a_span_without_stored_data_reports_the_error_of_predict(bench: Bench) -> None:
+    harness = QueryHarness(bench, predict_error(NotStoredError('no frames are stored')))
+    response = harness.ask(start=stamp(5_000_000_000), end=stamp(6_000_000_000))
     assert (response.success, response.message) == (False, 'no frames are stored')
     assert response.error_code == Query.Response.NOT_STORED
     assert response.abstain_reason == Query.Response.ABSTAIN_NOT_SEEN
 
 
-def test_the_service_answers_inactive_before_configure(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'), up=False)
-    inactive = counter.ask()
-    assert inactive.message == 'inactive: query_node is unconfigured'
-    assert inactive.error_code == Query.Response.INACTIVE
-    found = bench.call(Search, 'search', Search.Request(text='red'))
-    assert (found.success, found.message) == (False, 'inactive: query_node is unconfigured')
-    bench.do(counter.node, counter.node.bring_up)
-    assert counter.ask().success
-    bench.do(counter.node, counter.node.trigger_deactivate)
-    assert counter.ask().message == 'inactive: query_node is inactive'
+def test_services_return_inactive_before_configure(bench: Bench) -> None:
+    harness = QueryHarness(bench, predict_color('red'), up=False)
+    for response in (harness.ask(), bench.call(Search, 'search', Search.Request(text='red'))):
+        assert not response.success and response.error_code == Query.Response.INACTIVE
+        assert 'query_node' in response.message and 'unconfigured' in response.message
+    bench.do(harness.node, harness.node.bring_up)
+    assert harness.ask().success
+    bench.do(harness.node, harness.node.trigger_deactivate)
+    assert harness.ask().error_code == Query.Response.INACTIVE
 
 
-def test_a_question_in_hand_at_cleanup_is_answered_inactive(bench: Bench) -> None:
-    asked, free = threading.Event(), threading.Event()
+def test_a_pending_question_returns_inactive_at_cleanup(bench: Bench) -> None:
+    requested, released = threading.Event(), threading.Event()
 
     async def predict(request: Any, response: Any) -> Any:
-        asked.set()
-        while not free.is_set():
-            await slept(bench)
-        return seen('red')(request, response)
+        requested.set()
+        while not released.is_set():
+            await pause(bench)
+        return predict_color('red')(request, response)
 
     bench.probe.create_service(
         Predict, 'predict', predict, callback_group=ReentrantCallbackGroup()
     )
-    node = Counter(bench).node
+    node = QueryHarness(bench).node
     logged: list[str] = []
     node.get_logger().error = logged.append
     client = bench.probe.create_client(Query, 'query')
     assert client.wait_for_service(5)
     future = client.call_async(Query.Request(prompt='What?'))
-    assert asked.wait(5)
+    assert requested.wait(5)
     bench.do(node, node.bring_down)
-    free.set()
+    released.set()
     eventually(future.done)
-    assert (future.result().success, future.result().message) == (
-        False,
-        'inactive: query_node is unconfigured',
-    )
+    assert not future.result().success
+    assert future.result().error_code == Query.Response.INACTIVE
     assert logged == []
 
 
@@ -288,7 +295,7 @@ def unfamiliar(share: float) -> Any:
     """Return a `predict` of red in a scene with this unfamiliarity."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
-        seen('red')(request, response)
+        predict_color('red')(request, response)
         response.looks[0].unfamiliar = share
         return response
 
@@ -299,7 +306,7 @@ def unfamiliar(share: float) -> Any:
 def test_the_answer_about_an_unfamiliar_scene_is_withheld(
     bench: Bench, candidates: list[str]
 ) -> None:
-    response = Counter(bench, unfamiliar(0.5)).ask(candidates=candidates)
+    response = QueryHarness(bench, unfamiliar(0.5)).ask(candidates=candidates)
     assert response.success and response.abstained
     assert response.abstain_reason == Query.Response.ABSTAIN_UNFAMILIAR
     assert (response.answer, response.confidence, response.ranked) == ('', 0.0, [])
@@ -307,7 +314,7 @@ def test_the_answer_about_an_unfamiliar_scene_is_withheld(
 
 
 def test_a_familiar_enough_scene_is_answered(bench: Bench) -> None:
-    response = Counter(bench, unfamiliar(0.25)).ask()
+    response = QueryHarness(bench, unfamiliar(0.25)).ask()
     assert (response.answer, response.abstained) == ('the scene is red', False)
     assert response.unfamiliar == 0.25
     assert response.abstain_reason == Query.Response.ABSTAIN_NONE
@@ -325,7 +332,7 @@ def test_a_familiar_enough_scene_is_answered(bench: Bench) -> None:
 def test_an_unreadable_question_is_an_abstention(
     bench: Bench, prompt: str, candidates: list[str], abstained: bool
 ) -> None:
-    response = Counter(bench, unfamiliar(0.9 if abstained else 0.0)).ask(
+    response = QueryHarness(bench, unfamiliar(0.9 if abstained else 0.0)).ask(
         prompt, candidates=candidates
     )
     assert response.success and response.abstained is abstained
@@ -342,7 +349,7 @@ def test_a_watch_does_not_count_unfamiliar_hops(bench: Bench) -> None:
     for n, share in enumerate([0.0, 0.9, 0.0]):
         watcher.hops.publish(hop('blue', n, unfamiliar=share))
         eventually(lambda n=n: len(watcher.feedback) >= 2 * (n + 1))
-    assert len(watcher.node._watched) == 2
+    assert watcher.harness.watch_count == 2
     third = {f.stamp.nanosec // MS: f for f in watcher.feedback}[200]
     assert (third.score, round(third.unfamiliar, 3)) == (0.0, 0.9)
     watcher.hops.publish(hop('blue', 3))
@@ -370,12 +377,12 @@ def test_an_unreadable_condition_is_aborted(bench: Bench) -> None:
 
 
 def test_an_unfamiliar_span_is_not_answered_from_memory(bench: Bench) -> None:
-    counter = Counter(bench, failing(NotStoredError('no frames are stored')))
+    harness = QueryHarness(bench, predict_error(NotStoredError('no frames are stored')))
     hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
     for n in range(4):
         hops.publish(hop('red', n, unfamiliar=0.75))
-    eventually(lambda: counter.node.health.counts['embeddings'] == 4 and not counter.node.backlog)
-    response = counter.ask(start=stamp(START_NS))
+    eventually(lambda: harness.node.health.counts['embeddings'] == 4 and not harness.node.backlog)
+    response = harness.ask(start=stamp(START_NS))
     assert response.basis == Query.Response.BASIS_MEMORY and response.unfamiliar == 0.75
     assert response.abstain_reason == Query.Response.ABSTAIN_UNFAMILIAR
     assert response.answer == ''
@@ -385,97 +392,96 @@ def test_an_unfamiliar_span_is_not_answered_from_memory(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ('fields', 'message'),
+    ('fields', 'tokens'),
     [
-        ({'prompt': 'x' * 10_000_000}, 'prompt of 10,000,000 characters is too long'),
-        ({'candidates': ['a', ' ']}, 'candidate is empty'),
-        ({'candidates': ['a', 'y' * 5000]}, 'candidate of 5,000 characters is too long'),
-        ({'candidates': ['a'] * 1001}, '1001 candidates are too many'),
-        ({'radius': float('nan')}, 'radius (nan m) is not supported'),
-        ({'source': '*'}, "source '*' is not supported"),
+        ({'prompt': 'x' * 10_000_000}, ['prompt', '10,000,000 characters']),
+        ({'candidates': ['a', ' ']}, ['candidate', 'empty']),
+        ({'candidates': ['a', 'y' * 5000]}, ['candidate', '5,000 characters']),
+        ({'candidates': ['a'] * 1001}, ['1001 candidates']),
+        ({'radius': float('nan')}, ['radius', 'nan']),
+        ({'source': '*'}, ['source', "'*'"]),
     ],
 )
 def test_a_bad_question_is_refused_before_anything_is_computed(
-    bench: Bench, fields: dict[str, Any], message: str
+    bench: Bench, fields: dict[str, Any], tokens: list[str]
 ) -> None:
-    counter = Counter(bench, seen('red'))
-    response = counter.ask(**fields)
+    harness = QueryHarness(bench, predict_color('red'))
+    response = harness.ask(**fields)
     assert not response.success
-    assert message in response.message
+    assert all(token in response.message for token in tokens)
     assert response.error_code == Query.Response.BAD_INPUT
     assert response.answer == ''
-    assert counter.asked == []
-    assert counter.node.health.counts['requests refused'] == 1
-    assert counter.ask().answer == 'the scene is red'
+    assert harness.predict_requests == []
+    assert harness.node.health.counts['requests refused'] == 1
+    assert harness.ask().answer == 'the scene is red'
 
 
 def test_an_empty_prompt_asks_for_a_description(bench: Bench) -> None:
-    response = Counter(bench, seen('green')).ask('')
+    response = QueryHarness(bench, predict_color('green')).ask('')
     assert (response.success, response.answer) == (True, 'the scene is green')
 
 
-def test_before_the_first_frame_the_error_names_it(bench: Bench) -> None:
-    response = Counter(bench, failing(NoFrameError('no frame yet'))).ask()
+def test_a_question_before_the_first_frame_returns_no_frame(bench: Bench) -> None:
+    response = QueryHarness(bench, predict_error(NoFrameError('no frame yet'))).ask()
     assert (response.success, response.message) == (False, 'no frame yet')
     assert response.error_code == Query.Response.NO_FRAME
     assert response.abstain_reason == Query.Response.ABSTAIN_NOT_SEEN
     assert response.abstained  # for clients that check only this field
 
 
-def test_embeddings_of_another_model_are_never_decoded(bench: Bench) -> None:
+def test_embeddings_of_another_model_are_not_decoded(bench: Bench) -> None:
     def foreign(request: Any, response: Any) -> Any:
-        response = seen('red')(request, response)
+        response = predict_color('red')(request, response)
         response.model_id = 'other-1-2'
         return response
 
-    counter = Counter(bench, foreign)
-    counter.fill_memory()
+    harness = QueryHarness(bench, foreign)
+    harness.fill_memory()
     for span in ({}, {'start': stamp(START_NS), 'end': stamp(START_NS + 900 * MS)}):
-        response = counter.ask(**span)
+        response = harness.ask(**span)
         assert not response.success
-        assert response.message == (
-            "predict uses model 'other-1-2', but query_node uses 'fake-00000000-00000000': "
-            'their vectors cannot be compared; set the parameter model to the same value'
-        )
         assert response.error_code == Query.Response.MODEL_MISMATCH
-    assert counter.language.decoded == 0
+        for model_id in ('other-1-2', fake_models.FACTS.model_id):
+            assert model_id in response.message
+    assert harness.language.decoded == 0
 
 
-def test_another_models_stream_is_not_remembered(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'))
+def test_streams_of_other_models_are_not_stored(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / 'memory.db'
+    harness = QueryHarness(bench, predict_color('red'), memory_path=str(path))
     hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
     hops.publish(hop('red', 0, model_id='other-1-2'))
     hops.publish(hop('blue', 1))
-    eventually(lambda: counter.node.health.counts['embeddings'] == 2 and not counter.node.backlog)
-    problem = values_of(bench.status(counter.node, lambda s: s.level == b'\x01'))['last problem']
-    assert problem == (
-        "a vector of model 'other-1-2' cannot be compared with vectors of model "
-        "'fake-00000000-00000000'"
-    )
-    assert counter.node.health.counts['refused'] == 1
-    [stream] = counter.node._memory._streams.values()
-    assert stream.hops.stamps_ns.tolist() == [START_NS + 200 * MS]
+    eventually(lambda: harness.node.health.counts['embeddings'] == 2 and not harness.node.backlog)
+    problem = values_of(bench.status(harness.node, lambda s: s.level == b'\x01'))['last problem']
+    assert "'other-1-2'" in problem and fake_models.FACTS.model_id in problem
+    assert harness.node.health.counts['refused'] == 1
+    stored = Store(path, read_only=True)
+    eventually(stored.streams, 5.0)  # the node commits once a second
+    [key] = stored.streams()
+    assert key.model_id == fake_models.FACTS.model_id
+    assert stored.hops(key).stamps_ns.tolist() == [START_NS + 200 * MS]
 
 
 # The memory's file.
 
 
-def test_stored_data_survives_the_node(bench: Bench, tmp_path: Path) -> None:
+def test_stored_data_survives_a_restart_of_the_node(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
-    counter = Counter(bench, memory_path=str(path))
-    counter.fill_memory()
+    harness = QueryHarness(bench, memory_path=str(path))
+    harness.fill_memory()
     before = bench.call(Search, 'search', Search.Request(text='red'))
-    bench.do(counter.node, counter.node.bring_down)
-    assert bench.do(counter.node, counter.node.bring_up)
+    bench.do(harness.node, harness.node.bring_down)
+    assert bench.do(harness.node, harness.node.bring_up)
     after = bench.call(Search, 'search', Search.Request(text='red'))
     assert before.success and [m.text for m in before.moments] == ['it was red', '']
     assert after == before
-    assert values_of(bench.status(counter.node, lambda s: True))['stored sources'] == 'camera'
+    assert values_of(bench.status(harness.node, lambda s: True))['stored sources'] == 'camera'
 
 
-def test_the_memorys_file_is_at_most_a_second_behind(bench: Bench, tmp_path: Path) -> None:
-    counter = Counter(bench, memory_path=str(tmp_path / 'memory.db'))
-    counter.fill_memory()
+def test_the_memory_is_committed_every_second(bench: Bench, tmp_path: Path) -> None:
+    harness = QueryHarness(bench, memory_path=str(tmp_path / 'memory.db'))
+    harness.fill_memory()
     reader = Store(tmp_path / 'memory.db', read_only=True)
     key = StreamKey('camera', 'What?', fake_models.FACTS.model_id)
     eventually(lambda: len(reader.hops(key)[0]) == 20, 3.0)
@@ -511,7 +517,7 @@ def test_get_state_answers_while_a_big_memory_is_read(
 def test_a_file_that_is_not_a_memory_fails_configure_with_one_line(
     bench: Bench, tmp_path: Path
 ) -> None:
-    (tmp_path / 'notes').write_text('a diary, ' * 1000)
+    (tmp_path / 'notes').write_text('no database ' * 1000)
     pool = fake_pool(lambda: Model(fake_models.FACTS, None, fake_models.FakeLanguage()))
     node = bench.start(QueryNode, pool, up=False, memory_path=str(tmp_path / 'notes'))
     lines: list[str] = []
@@ -521,12 +527,12 @@ def test_a_file_that_is_not_a_memory_fails_configure_with_one_line(
     assert line.startswith('cannot configure: ') and 'notes cannot be used: ' in line
 
 
-def test_a_full_disk_sets_a_condition_and_the_node_continues(bench: Bench, tmp_path: Path) -> None:
-    counter = Counter(bench, memory_path=str(tmp_path / 'memory.db'))
-    base = counter.node._memory._store._base
-    [(pages,)] = base.read('PRAGMA page_count')
-    base.read(f'PRAGMA max_page_count = {pages}')
-    counter.fill_memory()
+def test_a_full_disk_sets_a_condition_and_the_node_continues(
+    bench: Bench, tmp_path: Path, disk: Disk
+) -> None:
+    harness = QueryHarness(bench, memory_path=str(tmp_path / 'memory.db'))
+    disk.fill()
+    harness.fill_memory()
     long = TextEvent(
         source='camera',
         prompt='What?',
@@ -536,19 +542,19 @@ def test_a_full_disk_sets_a_condition_and_the_node_continues(bench: Bench, tmp_p
         text='red ' * 10_000,
     )
     bench.publisher(TextEvent, 'text_event', LATCHED).publish(long)
-    status = bench.status(counter.node, lambda s: 'disk is full' in s.message)
+    status = bench.status(harness.node, lambda s: 'full' in s.message)
     assert status.level == b'\x01'
     assert bench.call(Search, 'search', Search.Request(text='red')).success
-    base.read('PRAGMA max_page_count = 100000')
-    bench.status(counter.node, lambda s: s.level == b'\x00')
+    disk.clear()
+    bench.status(harness.node, lambda s: s.level == b'\x00')
 
 
 def test_a_disk_that_is_full_at_startup_keeps_the_memory_in_ram(
     bench: Bench, tmp_path: Path, full_disk: None
 ) -> None:
-    counter = Counter(bench, memory_path=str(tmp_path / 'memory.db'))
-    counter.fill_memory()
-    status = bench.status(counter.node, lambda s: 'the disk is full' in s.message)
+    harness = QueryHarness(bench, memory_path=str(tmp_path / 'memory.db'))
+    harness.fill_memory()
+    status = bench.status(harness.node, lambda s: 'full' in s.message)
     assert status.level == b'\x01' and str(tmp_path / 'memory.db') in status.message
     found = bench.call(Search, 'search', Search.Request(text='red'))
     assert found.success and found.moments
@@ -557,70 +563,70 @@ def test_a_disk_that_is_full_at_startup_keeps_the_memory_in_ram(
 # predict missing or hung; a dead one is a matter of processes (test/system).
 
 
-def test_a_missing_predict_is_reported_in_time(bench: Bench) -> None:
-    counter = Counter(bench, predict_timeout=0.5)
+def test_missing_predict_service_is_reported_within_the_timeout(bench: Bench) -> None:
+    harness = QueryHarness(bench, predict_timeout=0.5)
     began_s = time.monotonic()
-    response = counter.ask()
+    response = harness.ask()
     assert 0.5 <= time.monotonic() - began_s < 2
-    assert response.message == f'no node serves {bench.namespace}/predict (waited 0.5 s)'
-    assert response.error_code == Query.Response.UNAVAILABLE
     assert not response.success
+    assert response.error_code == Query.Response.UNAVAILABLE
+    assert f'{bench.namespace}/predict' in response.message and '0.5 s' in response.message
 
 
-def test_predict_that_comes_late_is_waited_for(bench: Bench) -> None:
-    counter = Counter(bench, predict_timeout=5.0)
+def test_a_question_waits_for_a_predict_service_that_starts_later(bench: Bench) -> None:
+    harness = QueryHarness(bench, predict_timeout=5.0)
     threading.Timer(
         0.4,
         lambda: bench.probe.create_service(
-            Predict, 'predict', seen('red'), callback_group=ReentrantCallbackGroup()
+            Predict, 'predict', predict_color('red'), callback_group=ReentrantCallbackGroup()
         ),
     ).start()
-    assert counter.ask().answer == 'the scene is red'
+    assert harness.ask().answer == 'the scene is red'
 
 
 def test_a_prediction_over_the_past_has_a_longer_timeout(bench: Bench) -> None:
     async def predict(request: Any, response: Any) -> Any:
         until_s = time.monotonic() + 1.2
         while time.monotonic() < until_s:
-            await slept(bench)
-        return seen('red')(request, response)
+            await pause(bench)
+        return predict_color('red')(request, response)
 
     bench.probe.create_service(
         Predict, 'predict', predict, callback_group=ReentrantCallbackGroup()
     )
-    counter = Counter(bench, predict_timeout=0.5)
-    response = counter.ask(start=stamp(START_NS), end=stamp(NOW))
+    harness = QueryHarness(bench, predict_timeout=0.5)
+    response = harness.ask(start=stamp(START_NS), end=stamp(NOW))
     assert response.success and response.basis == Query.Response.BASIS_FRAMES
-    assert 'did not answer within 0.5 s' in counter.ask().message
+    now = harness.ask()
+    assert now.error_code == Query.Response.UNAVAILABLE and '0.5 s' in now.message
 
 
-def test_a_hung_predict_is_reported_in_time_and_the_next_answer_is_correct(bench: Bench) -> None:
-    answers: list[Any] = [None, seen('blue')]
-    free = threading.Event()
+def test_a_hung_predict_is_reported_within_the_timeout_and_the_next_answer_is_correct(
+    bench: Bench,
+) -> None:
+    answers: list[Any] = [None, predict_color('blue')]
+    released = threading.Event()
 
     async def predict(request: Any, response: Any) -> Any:
         answer = answers.pop(0)
         if answer is None:
-            while not free.is_set():
-                await slept(bench)
-            return seen('red')(request, response)
+            while not released.is_set():
+                await pause(bench)
+            return predict_color('red')(request, response)
         return answer(request, response)
 
     bench.probe.create_service(
         Predict, 'predict', predict, callback_group=ReentrantCallbackGroup()
     )
-    counter = Counter(bench, predict_timeout=0.5)
-    response = counter.ask()
-    assert (response.success, response.message) == (
-        False,
-        f'no answer in time: {bench.namespace}/predict did not answer within 0.5 s, '
-        'including the wait for the service',
-    )
-    free.set()
-    assert counter.ask().answer == 'the scene is blue'
+    harness = QueryHarness(bench, predict_timeout=0.5)
+    response = harness.ask()
+    assert not response.success and response.error_code == Query.Response.UNAVAILABLE
+    assert f'{bench.namespace}/predict' in response.message and '0.5 s' in response.message
+    released.set()
+    assert harness.ask().answer == 'the scene is blue'
 
 
-async def slept(bench: Bench) -> None:
+async def pause(bench: Bench) -> None:
     from rclpy.task import Future
 
     future: Future = Future()
@@ -630,7 +636,7 @@ async def slept(bench: Bench) -> None:
 
 
 def test_64_questions_at_once_are_all_answered(bench: Bench) -> None:
-    Counter(bench, seen('red'))
+    QueryHarness(bench, predict_color('red'))
     deep = QoSProfile(depth=256)
     client = bench.probe.create_client(Query, 'query', qos_profile=deep)
     assert client.wait_for_service(5)
@@ -639,21 +645,21 @@ def test_64_questions_at_once_are_all_answered(bench: Bench) -> None:
     assert [f.result().answer for f in futures] == ['the scene is red'] * 64
 
 
-def test_an_answer_waits_for_no_timer(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'))
-    latencies = sorted(counter.ask().latency.nanosec for _ in range(9))
+def test_an_answer_does_not_wait_for_a_timer(bench: Bench) -> None:
+    harness = QueryHarness(bench, predict_color('red'))
+    latencies = sorted(harness.ask().latency.nanosec for _ in range(9))
     assert latencies[4] < 300 * MS  # the next timer would be the diagnostics', once a second
 
 
-def test_requests_beyond_the_limit_get_busy(bench: Bench) -> None:
-    Counter(bench, max_waiting=1, predict_timeout=1.0)
+def test_requests_beyond_the_limit_are_busy(bench: Bench) -> None:
+    QueryHarness(bench, max_waiting=1, predict_timeout=1.0)
     client = bench.probe.create_client(Query, 'query')
     assert client.wait_for_service(5)
     first, second = (client.call_async(Query.Request(prompt='a')) for _ in range(2))
     eventually(lambda: first.done() and second.done())
-    assert sorted([first.result().message, second.result().message]) == [
-        'busy: 1 requests are pending',
-        f'no node serves {bench.namespace}/predict (waited 1 s)',
+    assert sorted([first.result().error_code, second.result().error_code]) == [
+        Query.Response.BUSY,
+        Query.Response.UNAVAILABLE,
     ]
 
 
@@ -667,21 +673,21 @@ class FaultyLanguage(fake_models.FakeLanguage):
         return super().decode(vectors, asked)
 
 
-def test_an_exception_in_the_model_thread_is_reported_and_survived(bench: Bench) -> None:
-    counter = Counter(bench, seen('red'), FaultyLanguage())
-    response = counter.ask()
-    assert (response.success, response.message) == (False, 'RuntimeError: no memory')
-    assert response.error_code == Query.Response.INTERNAL
-    assert counter.node.health.counts['requests failed'] == 1
-    assert counter.ask().answer == 'the scene is red'
+def test_an_exception_in_the_model_thread_is_reported_and_the_node_continues(bench: Bench) -> None:
+    harness = QueryHarness(bench, predict_color('red'), FaultyLanguage())
+    response = harness.ask()
+    assert not response.success and response.error_code == Query.Response.INTERNAL
+    assert response.message == 'RuntimeError: no memory'
+    assert harness.node.health.counts['requests failed'] == 1
+    assert harness.ask().answer == 'the scene is red'
 
 
 # Search.
 
 
-def test_search_finds_remembered_moments_best_first(bench: Bench) -> None:
-    counter = Counter(bench)
-    counter.fill_memory()
+def test_search_returns_stored_moments_best_first(bench: Bench) -> None:
+    harness = QueryHarness(bench)
+    harness.fill_memory()
     response = bench.call(Search, 'search', Search.Request(text='something red'))
     assert response == Search.Response(
         success=True,
@@ -707,23 +713,23 @@ def test_search_finds_remembered_moments_best_first(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ('fields', 'message'),
+    ('fields', 'tokens'),
     [
-        ({'text': ''}, 'text is empty'),
-        ({'text': 'x' * 5000}, 'text of 5,000 characters is too long (at most 4,096)'),
-        ({'text': 'red', 'source': 'rear'}, "unknown source 'rear' (known: camera)"),
-        ({'text': 'red qzxv'}, "text: model 'fake' cannot read 'red qzxv'"),
-        ({'text': 'red', 'source': '*'}, "source '*' is not supported"),
-        ({'text': 'red', 'radius': 2.0}, 'radius (2 m) is not supported'),
-        ({'like': Moment(source='camera')}, "field 'like' is not supported"),
-        ({'image': CompressedImage(data=b'1')}, "field 'image' is not supported"),
+        ({'text': ''}, ['text', 'empty']),
+        ({'text': 'x' * 5000}, ['text', '5,000 characters', '4,096']),
+        ({'text': 'red', 'source': 'rear'}, ["'rear'", 'camera']),
+        ({'text': 'red qzxv'}, ['text', "'fake'", "'red qzxv'"]),
+        ({'text': 'red', 'source': '*'}, ['source', "'*'"]),
+        ({'text': 'red', 'radius': 2.0}, ['radius', '2 m']),
+        ({'like': Moment(source='camera')}, ["'like'"]),
+        ({'image': CompressedImage(data=b'1')}, ["'image'"]),
     ],
 )
-def test_a_bad_search_is_refused(bench: Bench, fields: dict[str, Any], message: str) -> None:
-    counter = Counter(bench)
-    counter.fill_memory()
+def test_a_bad_search_is_refused(bench: Bench, fields: dict[str, Any], tokens: list[str]) -> None:
+    harness = QueryHarness(bench)
+    harness.fill_memory()
     response = bench.call(Search, 'search', Search.Request(**fields))
-    assert not response.success and response.message.startswith(message)
+    assert not response.success and all(token in response.message for token in tokens)
     assert response.error_code == Search.Response.BAD_INPUT
     assert bench.call(Search, 'search', Search.Request(text='red')).success
 
@@ -735,26 +741,42 @@ class Watcher:
     """Publishes embeddings and sends Watch goals."""
 
     def __init__(self, bench: Bench, **values: Any) -> None:
-        self.counter = Counter(bench, **values)
-        self.node = self.counter.node
+        self.bench = bench
+        self.harness = QueryHarness(bench, **values)
+        self.node = self.harness.node
         self.client: ActionClient = bench.action(Watch, 'watch')
         self.hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
         self.feedback: list[Watch.Feedback] = []
 
     def goal(self, **fields: Any) -> Any:
-        future = self.client.send_goal_async(
-            Watch.Goal(**fields), lambda m: self.feedback.append(m.feedback)
+        """Send a goal and return its handle.
+
+        It is sent in the executor of the client: rclpy drops a response that it processes before
+        `send_goal_async` returns.
+        """
+        future = self.bench.do(
+            self.bench.probe,
+            self.client.send_goal_async,
+            Watch.Goal(**fields),
+            lambda m: self.feedback.append(m.feedback),
         )
         eventually(future.done)
         return future.result()
 
     def result(self, handle: Any) -> Any:
-        future = handle.get_result_async()
+        """Return the result of a goal."""
+        future = self.bench.do(self.bench.probe, handle.get_result_async)
+        eventually(future.done)
+        return future.result()
+
+    def cancel(self, handle: Any) -> Any:
+        """Cancel a goal and return the response."""
+        future = self.bench.do(self.bench.probe, handle.cancel_goal_async)
         eventually(future.done)
         return future.result()
 
 
-def test_a_watch_waits_until_the_condition_holds_in_some_hops(bench: Bench) -> None:
+def test_a_watch_fires_after_consecutive_hops(bench: Bench) -> None:
     watcher = Watcher(bench, watch_hops=2)
     handle = watcher.goal(condition='it is blue')
     for n, color in enumerate(['blue', 'red', 'blue', 'blue']):
@@ -802,7 +824,7 @@ def test_a_watch_until_not_fires_when_it_no_longer_holds(bench: Bench) -> None:
     assert found.result.confidence == 1.0
 
 
-def test_the_threshold_is_the_goals_or_the_nodes(bench: Bench) -> None:
+def test_the_threshold_of_a_goal_overrides_the_parameter(bench: Bench) -> None:
     watcher = Watcher(bench, watch_threshold=0.9)
     half = array.array(
         'f', np.array([0, 0.8, 0, 0.6, 0, 0, 0, 0], np.float32).tobytes()
@@ -810,7 +832,7 @@ def test_the_threshold_is_the_goals_or_the_nodes(bench: Bench) -> None:
     nodes, goals = watcher.goal(condition='red'), watcher.goal(condition='red', threshold=0.7)
     watcher.hops.publish(hop('red', 0, vector=half))
     assert watcher.result(goals).result.fired
-    assert len(watcher.node._watched) == 1
+    assert watcher.harness.watch_count == 1
     watcher.hops.publish(hop('red', 1))
     assert watcher.result(nodes).result.moment.end == stamp(START_NS + 200 * MS)
 
@@ -822,7 +844,7 @@ def test_a_watch_ends_with_its_timeout(bench: Bench) -> None:
     found = watcher.result(handle)
     assert found.status == GoalStatus.STATUS_SUCCEEDED
     assert not found.result.fired and found.result.error_code == Watch.Result.TIMEOUT
-    assert watcher.node._watched == []
+    assert watcher.harness.watch_count == 0
 
 
 def test_the_timeout_is_in_ros_time_so_a_paused_bag_does_not_end_it(bench: Bench) -> None:
@@ -835,9 +857,10 @@ def test_the_timeout_is_in_ros_time_so_a_paused_bag_does_not_end_it(bench: Bench
 
     tick(START_NS)
     handle = watcher.goal(condition='it is blue', timeout=Duration(nanosec=200 * MS))
-    result = handle.get_result_async()
+    result = bench.do(bench.probe, handle.get_result_async)
     tick(START_NS + 100 * MS)
-    time.sleep(0.5)
+    for _ in range(2):  # diagnostics are published once per second of the steady clock
+        bench.status(watcher.node, lambda s: True)
     assert not result.done()
     tick(START_NS + 300 * MS)
     eventually(result.done)
@@ -846,41 +869,39 @@ def test_the_timeout_is_in_ros_time_so_a_paused_bag_does_not_end_it(bench: Bench
     assert ended.abstain_reason == Watch.Result.ABSTAIN_NOT_SEEN  # no hop came
 
 
-def test_a_watch_is_cancelled_even_where_no_embedding_comes(bench: Bench) -> None:
+def test_a_watch_can_be_canceled_without_embeddings(bench: Bench) -> None:
     watcher = Watcher(bench)
     handle = watcher.goal(condition='it is blue')
-    cancelled = handle.cancel_goal_async()
-    eventually(cancelled.done)
-    assert len(cancelled.result().goals_canceling) == 1
+    assert len(watcher.cancel(handle).goals_canceling) == 1
     found = watcher.result(handle)
     assert found.status == GoalStatus.STATUS_CANCELED
     assert not found.result.fired and found.result.error_code == Watch.Result.CANCELED
 
 
-def test_cancelling_one_watch_leaves_the_others(bench: Bench) -> None:
+def test_canceling_one_watch_does_not_end_others(bench: Bench) -> None:
     watcher = Watcher(bench)
     first, second = (watcher.goal(condition='it is blue') for _ in range(2))
-    eventually(first.cancel_goal_async().done)
+    watcher.cancel(first)
     assert watcher.result(first).status == GoalStatus.STATUS_CANCELED
     watcher.hops.publish(hop('blue', 0))
     assert watcher.result(second).result.fired
 
 
 @pytest.mark.parametrize(
-    ('fields', 'message'),
+    ('fields', 'tokens'),
     [
-        ({'condition': ''}, 'condition is empty'),
-        ({'condition': 'a', 'threshold': 2.0}, 'threshold (2.0) is not in 0..1'),
-        ({'condition': 'x' * 5000}, 'condition of 5,000 characters is too long'),
-        ({'condition': 'word ' * 70}, 'text of 70 words is too long'),
-        ({'condition': 'a', 'timeout': Duration(sec=-1)}, 'timeout (-1 s) is negative'),
-        ({'condition': 'a', 'source': '*'}, "source '*' is not supported"),
-        ({'like': Moment(source='camera')}, "field 'like' is not supported"),
-        ({'image': CompressedImage(format='jpeg')}, "field 'image' is not supported"),
+        ({'condition': ''}, ['condition', 'empty']),
+        ({'condition': 'a', 'threshold': 2.0}, ['threshold', '2.0']),
+        ({'condition': 'x' * 5000}, ['condition', '5,000 characters']),
+        ({'condition': 'word ' * 70}, ['text', '70 words']),
+        ({'condition': 'a', 'timeout': Duration(sec=-1)}, ['timeout', '-1 s']),
+        ({'condition': 'a', 'source': '*'}, ['source', "'*'"]),
+        ({'like': Moment(source='camera')}, ["'like'"]),
+        ({'image': CompressedImage(format='jpeg')}, ["'image'"]),
     ],
 )
-def test_a_bad_goal_is_aborted_at_once_with_the_reason(
-    bench: Bench, fields: dict[str, Any], message: str
+def test_a_bad_goal_is_aborted_with_the_reason(
+    bench: Bench, fields: dict[str, Any], tokens: list[str]
 ) -> None:
     """A rejection could not give the reason, because ROS has no field for it."""
     watcher = Watcher(bench)
@@ -888,30 +909,24 @@ def test_a_bad_goal_is_aborted_at_once_with_the_reason(
     watcher.node.get_logger().warning = logged.append
     found = watcher.result(watcher.goal(**fields))
     assert found.status == GoalStatus.STATUS_ABORTED and not found.result.fired
-    assert found.result.message.startswith(message)
+    assert all(token in found.result.message for token in tokens)
     assert found.result.error_code == Watch.Result.BAD_INPUT
     [line] = logged
-    assert line.startswith(f'watch refused: {message}')
+    assert found.result.message in line
     assert watcher.node.health.counts['goals refused'] == 1
     assert watcher.goal(condition='a').accepted
-    eventually(lambda: len(watcher.node._watched) == 1)
+    eventually(lambda: watcher.harness.watch_count == 1)
 
 
-def test_a_goal_cancelled_before_its_watch_starts_ends(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_goal_canceled_before_its_watch_starts_ends(bench: Bench) -> None:
     """rclpy may receive a goal and its cancellation together, and execute the goal afterwards."""
     watcher = Watcher(bench)
-    watch = watcher.node._watch
-
-    async def late(goal: Any) -> Any:
-        while not goal.is_cancel_requested:
-            await watcher.node.sleep(0.01)
-        return await watch(goal)
-
-    watcher.node._watch_server.register_execute_callback(late)
+    accepted: list[Any] = []
+    [server] = (w for w in watcher.node.waitables if isinstance(w, ActionServer))
+    server.register_handle_accepted_callback(accepted.append)
     handle = watcher.goal(condition='it is blue')
-    eventually(handle.cancel_goal_async().done)
+    watcher.cancel(handle)
+    bench.do(watcher.node, accepted[0].execute)
     found = watcher.result(handle)
     assert (
         found.status == GoalStatus.STATUS_CANCELED
@@ -923,14 +938,14 @@ class Faulty(fake_models.FakeLanguage):
     """Text side that fails on one text."""
 
     def similarity(self, vectors: Any, text: str) -> Any:
-        if text == 'stumble':
+        if text == 'fail':
             raise RuntimeError('no memory')
         return super().similarity(vectors, text)
 
 
-def test_a_condition_that_cannot_be_scored_harms_no_other(bench: Bench) -> None:
+def test_a_condition_that_cannot_be_scored_does_not_affect_others(bench: Bench) -> None:
     watcher = Watcher(bench, language=Faulty())
-    assert watcher.goal(condition='stumble').accepted
+    assert watcher.goal(condition='fail').accepted
     handle = watcher.goal(condition='it is blue')
     watcher.hops.publish(hop('blue', 0))
     assert watcher.result(handle).result.fired
@@ -944,33 +959,39 @@ def test_feedback_comes_from_the_watched_source_only(bench: Bench) -> None:
     for n, source in enumerate(['rear', 'front', 'elsewhere', 'front']):
         watcher.hops.publish(hop('red', n, source=source))
     eventually(lambda: len(watcher.feedback) >= 3)
-    time.sleep(0.2)
-    seen = sorted(f.stamp.nanosec // MS for f in watcher.feedback)
-    assert seen == [0, 200, 600]  # rear, front, front
+    watcher.hops.publish(hop('red', 4, source='rear'))  # its feedback follows all others
+    eventually(lambda: watcher.feedback[-1].stamp == stamp(START_NS + 800 * MS))
+    stamps = sorted(f.stamp.nanosec // MS for f in watcher.feedback)
+    assert stamps == [0, 200, 600, 800]  # rear, front, front, rear
 
 
-def test_an_unknown_source_is_rejected_once_the_sources_are_known(bench: Bench) -> None:
+def test_watches_on_unknown_sources_are_aborted_after_model_info(bench: Bench) -> None:
     watcher = Watcher(bench)
     early = watcher.goal(condition='it is blue', source='raer')
     front = watcher.goal(condition='it is blue', source='front')
     assert early.accepted and front.accepted
-    waiting = 'no model_info received yet: cannot verify the sources of watches: front, raer'
-    bench.status(watcher.node, lambda s: values_of(s).get('last problem') == waiting)
+    bench.status(
+        watcher.node,
+        lambda s: all(
+            text in values_of(s).get('last problem', '')
+            for text in ('model_info', 'front', 'raer')
+        ),
+    )
     info = bench.publisher(ModelInfo, 'model_info', LATCHED)
     info.publish(ModelInfo(sources=['front', 'rear']))
     found = watcher.result(early)
-    reason = "unknown source 'raer' (known: front, rear)"
-    assert found.status == GoalStatus.STATUS_ABORTED
-    assert (found.result.error_code, found.result.message) == (Watch.Result.BAD_INPUT, reason)
     again = watcher.result(watcher.goal(condition='it is blue', source='raer'))
-    assert again.status == GoalStatus.STATUS_ABORTED and again.result.message == reason
+    for ended in (found, again):
+        assert ended.status == GoalStatus.STATUS_ABORTED
+        assert ended.result.error_code == Watch.Result.BAD_INPUT
+        assert "'raer'" in ended.result.message and 'front, rear' in ended.result.message
     problem = values_of(bench.status(watcher.node, lambda s: True))['last problem']
-    assert problem == f'watch refused: {reason}'
+    assert again.result.message in problem
     watcher.hops.publish(hop('blue', 0, source='front'))
     assert watcher.result(front).result.fired
 
 
-def test_a_threshold_that_no_goal_could_use_fails_configure(bench: Bench) -> None:
+def test_an_invalid_watch_threshold_fails_configure(bench: Bench) -> None:
     node = bench.start(QueryNode, up=False, watch_threshold=0.0)
     logged: list[str] = []
     node.get_logger().error = logged.append
@@ -988,7 +1009,7 @@ def test_goals_are_refused_while_inactive_and_aborted_by_deactivation(bench: Ben
     assert not found.result.fired and found.result.error_code == Watch.Result.INACTIVE
     assert not watcher.goal(condition='it is blue').accepted
     problem = values_of(bench.status(watcher.node, lambda s: True))['last problem']
-    assert problem == 'watch refused: inactive: query_node is inactive'
+    assert 'query_node' in problem and 'inactive' in problem
 
 
 def test_64_watches_at_once_all_fire_and_one_more_is_busy(bench: Bench) -> None:
@@ -1004,12 +1025,13 @@ def test_64_watches_at_once_all_fire_and_one_more_is_busy(bench: Bench) -> None:
         feedback_sub_qos_profile=RELIABLE,
     )
     assert client.wait_for_server(5)
-    sent = [client.send_goal_async(Watch.Goal(condition='it is blue')) for _ in range(64)]
+    goal = Watch.Goal(condition='it is blue')
+    sent = [bench.do(bench.probe, client.send_goal_async, goal) for _ in range(64)]
     eventually(lambda: all(f.done() for f in sent), 20.0)
     assert all(f.result().accepted for f in sent)
     assert not watcher.goal(condition='it is blue').accepted
-    results = [f.result().get_result_async() for f in sent]
-    time.sleep(0.3)
+    results = [bench.do(bench.probe, f.result().get_result_async) for f in sent]
+    eventually(lambda: watcher.harness.watch_count == 64)
     watcher.hops.publish(hop('blue', 0))
     eventually(lambda: all(f.done() for f in results), 20.0)
     assert all(f.result().result.fired for f in results)

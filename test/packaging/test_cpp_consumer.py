@@ -29,7 +29,7 @@ def run(*command: object, environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_a_cpp_package_compiles_and_fills_in_an_event(tmp_path: Path) -> None:
+def test_a_cpp_package_can_use_the_messages(tmp_path: Path) -> None:
     prefix = Path(sys.prefix)
     if not (prefix / 'share' / 'vljepa_ros' / 'cmake').is_dir():
         pytest.skip('vljepa_ros is not installed in this Python environment')

@@ -89,7 +89,7 @@ def test_links_point_to_files_and_headings_of_the_repository(path: Path) -> None
             assert anchor in slugs, f'{link}: no such heading'
 
 
-def test_code_cites_pages_that_exist() -> None:
+def test_pages_cited_in_code_exist() -> None:
     cited = set()
     files = [
         p
@@ -120,7 +120,7 @@ def test_every_documented_vljepa_command_is_accepted_by_the_parser() -> None:
     assert [command for command in COMMANDS if f'vljepa {command}' not in text] == []
 
 
-def test_files_that_commands_name_exist() -> None:
+def test_files_in_documented_commands_exist() -> None:
     folders = ('samples/', 'models/', 'requirements/', 'config/', 'benchmarks/', 'tools/', 'test/')
     for path in TEXTS:
         for words in commands(path):
@@ -166,7 +166,7 @@ def test_documented_launch_arguments_are_declared() -> None:
     assert listed == declared
 
 
-def test_documented_requests_have_the_fields_of_their_type() -> None:
+def test_documented_requests_have_existing_fields() -> None:
     kinds = {'service': 'srv', 'action': 'action'}
     requests = [
         w for _, w in all_commands('ros2') if w[0] in kinds and w[1] in ('call', 'send_goal')
@@ -209,7 +209,7 @@ def registered_names() -> set[str]:
     return found
 
 
-def test_documented_topics_are_those_that_the_nodes_register() -> None:
+def test_documented_topics_equal_the_registered_topics() -> None:
     page = (ROOT / 'docs' / 'reference' / 'ros_api.md').read_text()
     listed = re.findall(r'^\| `([\w/]+)` \|', page, re.MULTILINE)
     assert {'text_event', 'query', 'watch', 'predict', 'frame_processed'} <= set(listed)
@@ -257,7 +257,7 @@ def test_the_command_section_has_every_option() -> None:
         assert f'`{option}' in text
 
 
-def test_figures_of_the_readme_are_those_of_the_model_card() -> None:
+def test_readme_metrics_equal_the_model_card() -> None:
     card = (ROOT / 'models' / 'small' / 'MODEL_CARD.md').read_text()
     table = README.read_text().partition('## Results')[2].partition('\n## ')[0]
     rows = [line for line in table.splitlines() if line.startswith('| ')][1:]
@@ -269,14 +269,14 @@ def test_figures_of_the_readme_are_those_of_the_model_card() -> None:
         assert figures and [figure for figure in figures if figure not in measured] == [], row
 
 
-def test_the_expected_output_is_that_of_the_demo() -> None:
+def test_the_documented_demo_output_matches_the_code() -> None:
     source = (ROOT / 'vljepa_ros' / 'cli' / 'demo.py').read_text()
     for label in ('starting the stack', 'playing', 'all nodes are active', 'precision', 'PASSED'):
         for page in (README, ROOT / 'docs' / 'quickstart.md'):
             assert label in page.read_text() and label in source
 
 
-def test_the_layouts_show_topics_that_exist() -> None:
+def test_layouts_use_existing_topics() -> None:
     layout = (ROOT / 'config' / 'foxglove.json').read_text()
     used = set(re.findall(r'"/vljepa/(\w+)', json.dumps(json.loads(layout))))
     assert used and used <= registered_names()
@@ -288,7 +288,7 @@ def constants(prefix: str) -> set[str]:
     return set(re.findall(rf'^{prefix}(\w+)=\d+', text, re.MULTILINE))
 
 
-def test_documented_error_codes_and_abstention_reasons_are_those_of_the_interface() -> None:
+def test_documented_error_codes_and_abstention_reasons_equal_the_interface() -> None:
     page = (ROOT / 'docs' / 'guide' / 'planners.md').read_text()
     codes = page.partition('| `error_code` |')[2].partition('\n\n')[0]
     cells = [row.split('|')[1] for row in codes.splitlines() if row.startswith('| `')]
@@ -299,7 +299,7 @@ def test_documented_error_codes_and_abstention_reasons_are_those_of_the_interfac
     assert listed | {'NONE'} == constants('uint8 ABSTAIN_')
 
 
-def test_numbers_of_abstention_reasons_are_those_of_the_code() -> None:
+def test_documented_abstention_numbers_equal_the_code() -> None:
     from vljepa_ros.core.types import AbstainReason
 
     page = (ROOT / 'docs' / 'reference' / 'python_api.md').read_text()
@@ -316,7 +316,7 @@ def table(page: str, header: str) -> list[list[str]]:
     return [[cell.strip(' `') for cell in row.strip('|').split('|')] for row in rows]
 
 
-def test_the_documented_state_machine_of_a_stream_is_that_of_the_segmenter() -> None:
+def test_the_documented_state_machine_equals_the_segmenter() -> None:
     from vljepa_ros.stream.segmenter import TRANSITIONS
 
     expected = [
@@ -332,14 +332,14 @@ def test_the_documented_state_machine_of_a_stream_is_that_of_the_segmenter() -> 
     assert table('guide/change_detection.md', '| stream | signal |') == expected
 
 
-def test_the_documented_effects_of_a_hop_are_those_of_a_watch_condition() -> None:
+def test_documented_effects_of_a_hop_equal_the_watch_condition() -> None:
     from vljepa_ros.query.watch_condition import EFFECTS, Verdict
 
     expected = [[v.value, *(EFFECTS[goal, v].value for goal in (False, True))] for v in Verdict]
     assert table('guide/planners.md', '| hop | without') == expected
 
 
-def test_documented_exit_statuses_are_those_of_the_code() -> None:
+def test_documented_exit_statuses_equal_the_code() -> None:
     from vljepa_ros.core.exit_status import ExitStatus
 
     page = (ROOT / 'docs' / 'reference' / 'cli.md').read_text()

@@ -57,7 +57,7 @@ def test_every_module_and_data_file_is_installed() -> None:
     assert [path for path in files if not (SITE.parent / path).is_file()] == []
 
 
-def test_no_link_to_a_deleted_file_is_left() -> None:
+def test_no_broken_links_are_installed() -> None:
     # Links that colcon made to a file here that exists no more.
     assert [path for path in SITE.rglob('*') if path.is_symlink() and not path.exists()] == []
 
@@ -89,6 +89,6 @@ def test_the_command_line_runs_from_anywhere() -> None:
     assert 'annotate' in done.stdout
 
 
-def test_the_command_line_does_nothing_when_a_worker_process_reads_it() -> None:
+def test_worker_processes_can_import_the_command_line() -> None:
     # As multiprocessing does to start one: `vljepa data` makes streams in several.
     runpy.run_path(str(PREFIX / 'bin' / 'vljepa'), run_name='__mp_main__')

@@ -30,7 +30,7 @@ def parts(name: str) -> list[list[str]]:
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
 def test_every_field_has_a_comment(path: Path) -> None:
     lines = path.read_text().splitlines()
-    assert lines[0].startswith('# '), 'the first line says what it is for'
+    assert lines[0].startswith('# '), 'the first line describes the interface'
     fields = [line for line in lines if line and line != '---' and not line.startswith('#')]
     assert fields
     assert [line for line in fields if not re.search(r'\S +# \S', line)] == []
@@ -50,7 +50,7 @@ def test_every_field_has_a_comment(path: Path) -> None:
         *((name, 'uint16', '', ErrorCode) for name in CODED),
     ],
 )
-def test_constants_are_those_of_the_core(
+def test_constants_equal_the_core_enums(
     name: str, kind: str, prefix: str, enum: type[IntEnum]
 ) -> None:
     text = (ROOT / name).read_text()
@@ -59,12 +59,12 @@ def test_constants_are_those_of_the_core(
 
 
 @pytest.mark.parametrize('name', CODED)
-def test_a_code_stands_beside_every_message(name: str) -> None:
+def test_every_message_field_follows_an_error_code(name: str) -> None:
     result = parts(name)[1]
     assert result[result.index('string message') - 1] == 'uint16 error_code'
 
 
-def test_fields_that_are_reserved_are_there() -> None:
+def test_reserved_fields_exist() -> None:
     moment = fields((ROOT / 'msg/Moment.msg').read_text())
     assert moment[-6:] == [
         'bool has_pose',
@@ -80,7 +80,7 @@ def test_fields_that_are_reserved_are_there() -> None:
         assert {'Moment like', 'sensor_msgs/CompressedImage image'} <= set(parts(name)[0])
 
 
-def test_the_interfaces_of_the_contract_are_there() -> None:
+def test_all_interfaces_exist() -> None:
     assert {path.name for path in FILES} == {
         'Candidate.msg',
         'Embedding.msg',

@@ -213,16 +213,16 @@ def test_only_nodes_and_client_import_ros() -> None:
 
 
 @pytest.mark.parametrize('name', sorted(modules()))
-def test_no_ros_import_hides_in_a_function(name: str) -> None:
+def test_functions_do_not_import_ros(name: str) -> None:
     assert imported(modules()[name]).isdisjoint(ROS)
 
 
-def test_core_stream_memory_and_query_do_without_torch() -> None:
+def test_core_stream_memory_and_query_do_not_import_torch() -> None:
     names = modules('core', 'stream', 'memory', 'query', 'sources')
     import_all(names, ('torch', 'transformers', 'vljepa_ros.model'))
 
 
 @pytest.mark.parametrize('name', sorted(modules(*USE_ROS)))
-def test_nodes_and_client_use_nothing_that_runs_offline(name: str) -> None:
+def test_nodes_and_client_do_not_import_offline_modules(name: str) -> None:
     uses = {use.partition('.')[2] for use in imported(modules(*USE_ROS)[name])}
     assert not {use for use in uses if use.partition('.')[0] in OFFLINE}

@@ -41,13 +41,13 @@ def stubs() -> ModuleType:
         ('a_msgs/B[2]', 'list[a_msgs.msg.B]', 'Sequence[a_msgs.msg.B]'),
     ],
 )
-def test_a_field_has_the_python_type_that_rosidl_gives_it(
+def test_fields_have_the_python_types_of_rosidl(
     stubs: ModuleType, field: str, read: str, written: str
 ) -> None:
     assert stubs.types(field) == (read, written)
 
 
-def test_every_interface_of_the_package_and_those_inside_have_stubs(
+def test_every_interface_and_nested_interface_has_a_stub(
     stubs: ModuleType, tmp_path: Path
 ) -> None:
     stubs.write(tmp_path / 'stubs', stubs.imported(ROOT / 'vljepa_ros'))

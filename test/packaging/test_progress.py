@@ -48,7 +48,7 @@ def test_a_file_gets_one_line_per_large_download_and_stage(tmp_path: Path) -> No
     assert lines[3].startswith('packages: done after')
 
 
-def test_the_log_is_complete_but_for_progress(tmp_path: Path) -> None:
+def test_the_log_contains_all_lines_except_progress(tmp_path: Path) -> None:
     subprocess.run(command(tmp_path, PIP), capture_output=True)
     kept = (tmp_path / 'log').read_text().splitlines()
     assert kept == [line for line in PIP if not line.startswith('Progress')]
@@ -63,7 +63,7 @@ def test_a_failure_keeps_its_status_and_shows_the_last_lines(tmp_path: Path) -> 
     assert str(tmp_path / 'log') in done.stderr.splitlines()[-1]
 
 
-def test_a_terminal_shows_how_far_the_download_is(tmp_path: Path) -> None:
+def test_a_terminal_shows_the_progress_of_the_download(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     half = PIP.index(f'Progress {100 * MB} of {200 * MB}') + 1
     with subprocess.Popen(command(tmp_path, PIP, pause_after=half), stderr=theirs) as process:

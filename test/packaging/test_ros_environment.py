@@ -60,7 +60,7 @@ def test_variables_of_a_ros_installation_are_not_inherited() -> None:
     assert module.clean(FOREIGN | MINE) == MINE
 
 
-def test_the_shell_cleans_as_python_does() -> None:
+def test_shell_and_python_remove_the_same_variables() -> None:
     script = str(ROOT / 'tools' / 'clean_env.sh')
     done = subprocess.run(
         [script, 'env'],
@@ -75,7 +75,7 @@ def test_the_shell_cleans_as_python_does() -> None:
     assert left == MINE | {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
 
 
-def test_processes_find_domain_profile_and_loopback(locks: Path) -> None:
+def test_the_environment_has_domain_profile_and_loopback(locks: Path) -> None:
     with module.ros_environment(domain=42) as environment:
         assert environment['ROS_DOMAIN_ID'] == '42'
         assert environment['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
@@ -85,7 +85,7 @@ def test_processes_find_domain_profile_and_loopback(locks: Path) -> None:
         )
 
 
-def test_no_two_holders_get_one_domain(locks: Path) -> None:
+def test_reserved_domains_are_unique(locks: Path) -> None:
     held = [module.reserve_domain() for _ in module.DOMAINS]
     assert sorted(number for number, _ in held) == list(range(1, 102))
     with pytest.raises(BusyError, match=r'1\.\.101'):
@@ -106,7 +106,7 @@ def test_the_message_names_the_domain_that_is_taken(locks: Path) -> None:
         module.reserve_domain(0)
 
 
-def test_another_process_respects_the_lock(locks: Path) -> None:
+def test_a_domain_locked_by_another_process_is_not_reserved(locks: Path) -> None:
     code = 'from vljepa_ros.cli.ros_environment import reserve_domain; print(reserve_domain(7)[0])'
     ask = [sys.executable, '-c', code]
     environment = os.environ | {'TMPDIR': str(locks)}
@@ -165,7 +165,7 @@ def test_the_profile_fits_into_shared_memory(
 
 
 @pytest.mark.parametrize('name, segment', [('fastdds.xml', 64), ('fastdds_small.xml', 16)])
-def test_profiles_have_the_sizes_that_the_choice_counts_with(name: str, segment: int) -> None:
+def test_profiles_have_the_documented_segment_sizes(name: str, segment: int) -> None:
     space = '{http://www.eprosima.com}'
     root = ElementTree.parse(module.config_folder() / name).getroot()
     values = {item.tag.removeprefix(space): item.text for item in root.iter()}

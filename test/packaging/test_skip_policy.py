@@ -57,7 +57,7 @@ def test_an_unlisted_skip_fails_the_run(
     assert ('ERROR: ' in found.stdout) == bool(status)
 
 
-def test_only_the_reasons_on_the_list_are_allowed() -> None:
+def test_only_listed_reasons_are_allowed() -> None:
     cider, rendering = (
         'test/evaluate/test_cider.py::test_it',
         'test/data/simulators/mwstream/test_rendering.py::test_it',
@@ -77,7 +77,7 @@ def test_only_the_reasons_on_the_list_are_allowed() -> None:
     )
 
 
-def test_every_entry_names_existing_tests_and_where_they_run() -> None:
+def test_every_entry_matches_existing_tests_and_has_a_place() -> None:
     files = [path.relative_to(ROOT).as_posix() for path in (ROOT / 'test').rglob('test_*.py')]
     for entry in ALLOWED:
         for pattern in entry.tests.split('|'):

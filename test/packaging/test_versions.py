@@ -26,7 +26,7 @@ def pins(name: str) -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
-def test_there_is_one_version() -> None:
+def test_all_files_have_the_same_version() -> None:
     """The module states it, package.xml and the changelog repeat it."""
     package = ElementTree.parse(ROOT / 'package.xml').getroot()
     assert package.findtext('version') == vljepa_ros.__version__
@@ -72,7 +72,7 @@ def test_the_metadata_of_the_package_is_complete(tmp_path: Path) -> None:
     assert 'vljepa = vljepa_ros.cli.main:main' in commands
 
 
-def test_package_xml_and_cmake_have_one_name() -> None:
+def test_package_xml_and_cmake_have_the_same_name() -> None:
     package = ElementTree.parse(ROOT / 'package.xml').getroot()
     cmake = re.search(r'project\((\w+)\)', (ROOT / 'CMakeLists.txt').read_text())
     assert cmake is not None
@@ -80,7 +80,7 @@ def test_package_xml_and_cmake_have_one_name() -> None:
     assert package.get('format') == '3'
 
 
-def test_a_robot_gets_the_versions_that_are_tested() -> None:
+def test_deployed_versions_are_the_tested_versions() -> None:
     core, robot = pins('core.txt'), pins('robot.txt')
     robot.pop('numpy')  # the distribution's, only bounded
     assert robot == {name: core[name] for name in robot}

@@ -15,14 +15,14 @@ JOBS: dict[str, Any] = WORKFLOW['jobs']
 COMMANDS = [step['run'] for job in JOBS.values() for step in job['steps'] if 'run' in step]
 
 
-def test_every_target_of_make_exists_and_what_ci_runs_is_among_them() -> None:
+def test_ci_calls_existing_make_targets() -> None:
     targets = set(re.findall(r'^([a-z-]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE))
     called = {name for text in COMMANDS for name in re.findall(r'^make ([a-z-]+)', text, re.M)}
     local = set(re.findall(r'make ([a-z-]+)', (ROOT / '.ci' / 'run').read_text()))
     assert local <= called <= targets and 'test-all' in called
 
 
-def test_the_matrix_has_all_pythons_and_distributions() -> None:
+def test_the_matrix_covers_all_pythons_and_distributions() -> None:
     matrix = JOBS['test']['strategy']['matrix']
     assert matrix['python'] == ['3.10', '3.11', '3.12', '3.13', '3.14']
     files = {path.stem.removeprefix('ros-') for path in (ROOT / 'requirements').glob('ros-*')}
@@ -31,12 +31,12 @@ def test_the_matrix_has_all_pythons_and_distributions() -> None:
     assert f'Python {matrix["python"][0]} to {matrix["python"][-1]}' in install
 
 
-def test_every_requirements_file_that_it_names_exists() -> None:
+def test_every_requirements_file_of_the_workflow_exists() -> None:
     names = re.findall(r'requirements/[\w.-]+', ' '.join(COMMANDS))
     assert names and all((ROOT / name).is_file() for name in names)
 
 
-def test_every_job_but_the_long_one_runs_for_each_change() -> None:
+def test_every_job_except_the_long_one_runs_on_each_change() -> None:
     """YAML reads the key `on` as true."""
     triggers = WORKFLOW[True]
     assert set(triggers) == {'push', 'pull_request', 'schedule'}

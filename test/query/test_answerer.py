@@ -28,86 +28,87 @@ CHOICES = ['it is red', 'it is blue']
 
 @pytest.mark.parametrize('candidates', [CHOICES, []])
 def test_an_unanswerable_question_is_an_abstention(candidates: list[str]) -> None:
-    knowing, doubting = Answerer(FakeLanguage()), Answerer(FakeLanguage(FACTS, unseen='red'))
+    answerable = Answerer(FakeLanguage())
+    unanswerable = Answerer(FakeLanguage(FACTS, unseen='red'))
     for color, abstained in (('red', True), ('blue', False)):
         vector = color_vector(color)
-        answer = doubting.answer('?', vector, 7, candidates)
+        answer = unanswerable.answer('?', vector, 7, candidates)
         assert answer.abstained is abstained and color in answer.answer
         assert answer.abstain_reason.name == ('UNANSWERABLE' if abstained else 'NONE')
-        known = knowing.answer('?', vector, 7, candidates)
+        known = answerable.answer('?', vector, 7, candidates)
         assert not known.abstained
         assert (known.answer, known.confidence) == (answer.answer, answer.confidence)
 
 
-def test_little_confidence_is_an_abstention_whatever_the_model_holds() -> None:
+def test_low_confidence_is_an_abstention() -> None:
     answerer = Answerer(FakeLanguage(), AnswerSettings(abstain_below=0.6))
     assert answerer.answer('?', color_vector('red'), 7, ['red', 'a red one']).abstained
     assert not answerer.answer('?', color_vector('red'), 7, CHOICES).abstained
 
 
-def test_the_chat_history_contains_questions_and_answers() -> None:
-    told: list[Any] = []
+def test_answers_are_decoded_as_answers_and_checked_for_answerability() -> None:
+    arguments: list[Any] = []
 
-    class Noting(FakeLanguage):
+    class RecordingLanguage(FakeLanguage):
         def decode(self, vectors: Any, asked: bool = False) -> Any:
-            told.append(asked)
+            arguments.append(asked)
             return super().decode(vectors, asked)
 
         def is_unanswerable(self, vector: Any, candidates: Any, text: str) -> bool:
-            told.append((list(candidates), text))
+            arguments.append((list(candidates), text))
             return False
 
-    answerer = Answerer(Noting())
+    answerer = Answerer(RecordingLanguage())
     answerer.answer('?', color_vector('blue'), 7, CHOICES)
     answerer.answer('?', color_vector('blue'), 7)
-    assert told == [(CHOICES, 'it is blue'), True, ([], 'the scene is blue')]
+    assert arguments == [(CHOICES, 'it is blue'), True, ([], 'the scene is blue')]
 
 
-def test_retrieved_sentences_are_marked_alone_and_among_decoded_texts() -> None:
-    class Banked(FakeLanguage):
+def test_retrieved_sentences_are_marked() -> None:
+    class BankLanguage(FakeLanguage):
         def decode(self, vectors: Any, asked: bool = False) -> Any:
             found = super().decode(vectors, asked)
             return [replace(d, nearest='red' in d.text) for d in found]
 
-    answerer = Answerer(Banked())
+    answerer = Answerer(BankLanguage())
     assert answerer.answer('?', color_vector('red'), 7).nearest
     assert not answerer.answer('?', color_vector('blue'), 7).nearest
     assert not answerer.answer('?', color_vector('red'), 7, CHOICES).nearest
-    assert answerer.answer_past('?', 'front', stretches('blue', 'red')).nearest
-    assert not answerer.answer_past('?', 'front', stretches('blue', 'green')).nearest
-    for remembered in (False, True):  # the text is the published one
+    assert answerer.answer_past('?', 'front', spans_of('blue', 'red')).nearest
+    assert not answerer.answer_past('?', 'front', spans_of('blue', 'green')).nearest
+    for retrieved in (False, True):  # the text is the published one
         seen = EvaluatedSpan(
-            0, 9, color_vector('red' if not remembered else 'blue'), 'then', remembered
+            0, 9, color_vector('red' if not retrieved else 'blue'), 'then', retrieved
         )
-        assert answerer.remember('?', 'front', [seen, seen]).nearest is remembered
+        assert answerer.remember('?', 'front', [seen, seen]).nearest is retrieved
 
 
-def test_vectors_of_a_standing_prompt_are_not_read_as_answers() -> None:
-    told: list[bool] = []
+def test_vectors_of_a_standing_prompt_are_not_decoded_as_answers() -> None:
+    arguments: list[bool] = []
 
-    class Noting(FakeLanguage):
+    class RecordingLanguage(FakeLanguage):
         def decode(self, vectors: Any, asked: bool = False) -> Any:
-            told.append(asked)
+            arguments.append(asked)
             return super().decode(vectors, asked)
 
-    answerer = Answerer(Noting())
+    answerer = Answerer(RecordingLanguage())
     for colors in (('red',), ('red', 'blue')):
-        answerer.remember('?', 'front', stretches(*colors), own=False)
-        answerer.remember('?', 'front', stretches(*colors), own=True)
-    assert told == [False, True, False, True]
+        answerer.remember('?', 'front', spans_of(*colors), own=False)
+        answerer.remember('?', 'front', spans_of(*colors), own=True)
+    assert arguments == [False, True, False, True]
 
 
-# The past: one answer from several stretches.
+# The past: one answer from several spans.
 
 
-def stretches(*colors: str) -> list[EvaluatedSpan]:
+def spans_of(*colors: str) -> list[EvaluatedSpan]:
     """Return spans of ten seconds each."""
     return [EvaluatedSpan(10 * n, 10 * n + 9, color_vector(c)) for n, c in enumerate(colors)]
 
 
 def test_open_answers_join_the_texts_of_each_span_in_order() -> None:
     answer = Answerer(FakeLanguage()).answer_past(
-        '?', 'front', stretches('red', 'red', 'blue', 'red')
+        '?', 'front', spans_of('red', 'red', 'blue', 'red')
     )
     assert answer.answer == 'the scene is red; the scene is blue; the scene is red'
     assert answer.evidence[2] == Moment('front', 20, 29, 1.0, 'the scene is blue')
@@ -115,14 +116,14 @@ def test_open_answers_join_the_texts_of_each_span_in_order() -> None:
     assert answer.basis is Basis.FRAMES and not answer.abstained
 
 
-def test_the_least_certain_stretch_is_how_certain_all_are() -> None:
-    seen = stretches('red', 'blue')
+def test_confidence_is_the_lowest_of_all_spans() -> None:
+    seen = spans_of('red', 'blue')
     vague = np.asarray(0.6 * color_vector('green'), np.float32)
     answer = Answerer(FakeLanguage()).answer_past('?', '', [*seen, EvaluatedSpan(20, 29, vague)])
     assert answer.confidence == pytest.approx(0.6)
 
 
-class Decided(FakeLanguage):
+class YesForBlue(FakeLanguage):
     """Answers yes for blue; questions about green are unanswerable."""
 
     def rank(self, vector: Any, candidates: Any) -> Any:
@@ -135,33 +136,33 @@ class Decided(FakeLanguage):
 
 
 @pytest.mark.parametrize('more', [[], ['unknown']])
-def test_it_was_ever_so_if_it_was_so_once(more: list[str]) -> None:
-    answerer = Answerer(Decided())
-    seen = stretches('red', 'blue', 'red', 'blue', 'red')
+def test_yes_in_one_span_answers_yes(more: list[str]) -> None:
+    answerer = Answerer(YesForBlue())
+    seen = spans_of('red', 'blue', 'red', 'blue', 'red')
     once = answerer.answer_past('?', '', seen, ['yes', 'No.', *more])
     assert (once.answer, once.confidence, once.stamp_ns) == ('yes', 0.8, 39)
     assert [(m.start_ns, m.text) for m in once.evidence] == [(10, 'yes'), (30, 'yes')]
     assert once.vector is not None
     np.testing.assert_allclose(once.vector, color_vector('blue'))
-    never = answerer.answer_past('?', '', stretches('red', 'red'), ['No.', 'yes', *more])
+    never = answerer.answer_past('?', '', spans_of('red', 'red'), ['No.', 'yes', *more])
     assert (never.answer, never.confidence) == ('No.', pytest.approx(0.85))
     assert len(never.evidence) == 2
 
 
 def test_confidence_in_no_scales_with_the_evaluated_fraction() -> None:
-    answerer = Answerer(Decided())
-    most = answerer.answer_past('?', '', stretches('red', 'green', 'red'), ['yes', 'No.'])
+    answerer = Answerer(YesForBlue())
+    most = answerer.answer_past('?', '', spans_of('red', 'green', 'red'), ['yes', 'No.'])
     assert (most.answer, most.abstained) == ('No.', False)
     assert most.confidence == pytest.approx(0.85 * 2 / 3)
     assert [c.score for c in most.ranked] == pytest.approx([0.85 * 2 / 3, 0.1 * 2 / 3])
     assert [m.start_ns for m in most.evidence] == [0, 20]
-    few = answerer.answer_past('?', '', stretches('red', 'green', 'green'), ['yes', 'No.'])
+    few = answerer.answer_past('?', '', spans_of('red', 'green', 'green'), ['yes', 'No.'])
     assert few.abstained
 
 
 def test_confidence_in_no_scales_with_the_stored_fraction() -> None:
-    answerer, both = Answerer(Decided()), ['yes', 'No.']
-    held = [EvaluatedSpan(1000, 1099, color_vector('red'))]  # of a time that ends with it
+    answerer, both = Answerer(YesForBlue()), ['yes', 'No.']
+    held = [EvaluatedSpan(1000, 1099, color_vector('red'))]  # at the end of the requested span
 
     def ask(start_ns: int, color: str = 'red', count: int = 1) -> Any:
         seen = [EvaluatedSpan(s.start_ns, s.end_ns, color_vector(color)) for s in held * count]
@@ -170,24 +171,25 @@ def test_confidence_in_no_scales_with_the_stored_fraction() -> None:
     assert ask(0).confidence == ask(1000).confidence == ask(1050).confidence == 0.85
     assert ask(967).confidence == pytest.approx(0.85 * 99 / 132) and not ask(967).abstained
     assert ask(967, count=2).confidence == pytest.approx(0.85 * 99 / 132)
-    assert ask(99).abstained and ask(99).answer == 'No.'  # of ten parts, one
-    assert ask(99, 'blue').confidence == 0.8 and not ask(99, 'blue').abstained  # it was so once
-    words = answerer.answer_past('?', '', held, start_ns=99)
-    assert words.answer == 'the scene is red' and not words.abstained
+    assert ask(99).abstained and ask(99).answer == 'No.'  # a tenth of the span
+    # One span with yes suffices.
+    assert ask(99, 'blue').confidence == 0.8 and not ask(99, 'blue').abstained
+    text = answerer.answer_past('?', '', held, start_ns=99)
+    assert text.answer == 'the scene is red' and not text.abstained
     assert answerer.remember('?', '', held, both, True, 99).abstained
 
 
 def test_windows_of_a_long_span_represent_the_time_between_them() -> None:
     """Only 16 windows of a long span are evaluated: at the ends of segments and in between."""
     seen = [EvaluatedSpan(100 * n, 100 * n + 9, color_vector('red')) for n in range(1, 17)]
-    answer = Answerer(Decided()).answer_past('?', '', seen, ['yes', 'No.'], start_ns=100)
+    answer = Answerer(YesForBlue()).answer_past('?', '', seen, ['yes', 'No.'], start_ns=100)
     assert (answer.answer, answer.confidence, answer.abstained) == ('No.', 0.85, False)
 
 
 @pytest.mark.parametrize('candidates', [['yes', 'no'], ['it is red', 'it is blue', 'it is green']])
 def test_duplicate_candidates_count_once(candidates: list[str]) -> None:
     answerer = Answerer(FakeLanguage())
-    seen, twice = stretches('red', 'blue'), [candidates[0], *candidates]
+    seen, twice = spans_of('red', 'blue'), [candidates[0], *candidates]
     for ask in (
         lambda choice: answerer.answer('?', color_vector('red'), 0, choice),
         lambda choice: answerer.answer_past('?', '', seen, choice),
@@ -196,10 +198,10 @@ def test_duplicate_candidates_count_once(candidates: list[str]) -> None:
         assert ask(twice).confidence == ask(candidates).confidence
 
 
-def test_other_candidates_have_their_mean_scores() -> None:
+def test_candidates_other_than_yes_and_no_are_ranked_by_mean_score() -> None:
     language = FakeLanguage()
     candidates = ['it is red', 'it is blue']
-    seen = stretches('red', 'red', 'blue')
+    seen = spans_of('red', 'red', 'blue')
     answer = Answerer(language).answer_past('?', '', seen, candidates)
     one, other = (
         {c.text: c.score for c in language.rank(color_vector(color), candidates)}
@@ -213,44 +215,44 @@ def test_other_candidates_have_their_mean_scores() -> None:
 @pytest.mark.parametrize('candidates', [CHOICES, []])
 def test_unanswerable_spans_are_left_out(candidates: list[str]) -> None:
     answerer = Answerer(FakeLanguage(FACTS, unseen='red'))
-    answer = answerer.answer_past('?', '', stretches('red', 'blue', 'red'), candidates)
+    answer = answerer.answer_past('?', '', spans_of('red', 'blue', 'red'), candidates)
     assert 'blue' in answer.answer and 'red' not in answer.answer and not answer.abstained
-    nothing = answerer.answer_past('?', '', stretches('red', 'red'), candidates)
+    nothing = answerer.answer_past('?', '', spans_of('red', 'red'), candidates)
     assert nothing.abstained
 
 
-def test_one_stretch_is_answered_as_ever() -> None:
+def test_one_span_is_answered_like_a_single_vector() -> None:
     answerer = Answerer(FakeLanguage())
     vector = color_vector('blue')
     one = answerer.answer_past('?', 'front', [EvaluatedSpan(3, 7, vector)], CHOICES, Basis.NOW)
     assert one == answerer.answer('?', vector, 7, CHOICES, Basis.NOW, [Moment('front', 3, 7, 1.0)])
 
 
-def test_stored_data_of_another_prompt_answers_no_yes_no_question() -> None:
+def test_stored_data_of_another_prompt_abstains_from_yes_no_questions() -> None:
     answerer = Answerer(FakeLanguage())
-    seen = stretches('red', 'blue')
-    told = answerer.remember('Is it hot?', '', seen, ['yes', 'no'], own=False)
-    assert told.abstained and told.basis is Basis.MEMORY and told.ranked == ()
-    assert told.answer == 'the scene is red; the scene is blue'
-    assert [moment.text for moment in told.evidence] == ['the scene is red', 'the scene is blue']
+    seen = spans_of('red', 'blue')
+    answer = answerer.remember('Is it hot?', '', seen, ['yes', 'no'], own=False)
+    assert answer.abstained and answer.basis is Basis.MEMORY and answer.ranked == ()
+    assert answer.answer == 'the scene is red; the scene is blue'
+    assert [moment.text for moment in answer.evidence] == ['the scene is red', 'the scene is blue']
     assert answerer.remember('How hot is it?', '', seen, own=False).abstained
     assert not answerer.remember('What?', '', seen, own=True).abstained
     assert answerer.remember('?', '', seen, ['yes', 'no', 'unknown'], own=False).ranked == ()
-    chosen = answerer.remember('Which?', '', stretches('blue', 'blue'), CHOICES, own=False)
+    chosen = answerer.remember('Which?', '', spans_of('blue', 'blue'), CHOICES, own=False)
     assert chosen.answer == 'it is blue' and chosen.abstained and len(chosen.ranked) == 2
 
 
 def test_stored_texts_are_the_evidence() -> None:
-    seen = [EvaluatedSpan(0, 9, color_vector('red'), 'it was said to be red'), *stretches('blue')]
+    seen = [EvaluatedSpan(0, 9, color_vector('red'), 'it was red'), *spans_of('blue')]
     answer = Answerer(FakeLanguage()).remember('?', '', seen)
-    assert answer.evidence[0].text == 'it was said to be red'
-    assert answer.answer == 'it was said to be red; the scene is blue'
+    assert answer.evidence[0].text == 'it was red'
+    assert answer.answer == 'it was red; the scene is blue'
 
 
-# Why an answer is withheld.
+# Abstention reasons.
 
 
-def test_reasons_have_a_precedence() -> None:
+def test_abstention_reasons_have_a_precedence() -> None:
     order = ['UNREADABLE', 'NOT_SEEN', 'UNFAMILIAR', 'UNANSWERABLE', 'LOW_CONFIDENCE', 'NONE']
     while order:
         assert first_reason(AbstainReason[name] for name in reversed(order)).name == order.pop(0)
@@ -280,7 +282,7 @@ def test_texts_of_unfamiliar_scenes_are_withheld(
 
 
 @pytest.mark.parametrize('candidates', [CHOICES, []])
-def test_unfamiliar_stretches_are_left_out(candidates: list[str]) -> None:
+def test_unfamiliar_spans_are_left_out(candidates: list[str]) -> None:
     seen = [*unfamiliar(0.9, color='blue'), *unfamiliar(0.0, 0.4)[1:]]
     answer = Answerer(FakeLanguage()).answer_past('?', 'front', seen, candidates)
     assert not answer.abstained and 'red' in answer.answer and 'blue' not in answer.answer
@@ -288,14 +290,14 @@ def test_unfamiliar_stretches_are_left_out(candidates: list[str]) -> None:
     assert [m.start_ns for m in answer.evidence] == [10]
 
 
-def test_stored_texts_of_unfamiliar_scenes_are_withheld_too() -> None:
+def test_stored_texts_of_unfamiliar_scenes_are_withheld() -> None:
     seen = [EvaluatedSpan(0, 9, color_vector('red'), 'it was red', unfamiliar=0.6)]
     answer = Answerer(FakeLanguage()).remember('?', 'front', seen)
     assert answer.answer == answer.evidence[0].text == ''
 
 
 def test_a_no_about_a_mostly_unfamiliar_span_is_withheld() -> None:
-    answerer = Answerer(Decided())
+    answerer = Answerer(YesForBlue())
     one = answerer.answer_past('?', '', unfamiliar(0.0, 0.0, 0.9), ['yes', 'No.'])
     assert (one.answer, one.confidence) == ('No.', pytest.approx(0.85 * 2 / 3))
     most = answerer.answer_past('?', '', unfamiliar(0.0, 0.9, 0.9), ['yes', 'No.'])
@@ -307,8 +309,8 @@ def test_a_no_about_a_mostly_unfamiliar_span_is_withheld() -> None:
     )
 
 
-def test_too_little_of_a_span_was_seen() -> None:
-    answerer, held = Answerer(Decided()), [EvaluatedSpan(1000, 1099, color_vector('red'))]
+def test_no_about_a_mostly_unseen_span_is_an_abstention() -> None:
+    answerer, held = Answerer(YesForBlue()), [EvaluatedSpan(1000, 1099, color_vector('red'))]
     answer = answerer.answer_past('?', '', held, ['yes', 'No.'], start_ns=99)
     assert answer.abstain_reason is AbstainReason.NOT_SEEN
     other = answerer.remember('?', '', held, ['yes', 'No.'], own=False)
@@ -316,8 +318,8 @@ def test_too_little_of_a_span_was_seen() -> None:
 
 
 @pytest.mark.parametrize('count', [1, 2])
-def test_an_unreadable_question_is_withheld(count: int) -> None:
-    answerer, seen = Answerer(FakeLanguage()), stretches(*['red'] * count)
+def test_an_unreadable_question_is_an_abstention(count: int) -> None:
+    answerer, seen = Answerer(FakeLanguage()), spans_of(*['red'] * count)
     mixed = [UNREADABLE, 'it is red']
     for prompt, candidates in (
         (UNREADABLE, CHOICES),
@@ -336,13 +338,13 @@ def test_an_unreadable_question_is_withheld(count: int) -> None:
     assert memory.abstain_reason is AbstainReason.UNREADABLE  # before NOT_SEEN
 
 
-def test_the_least_wanted_confidence_is_a_reason_of_its_own() -> None:
+def test_confidence_below_the_threshold_has_its_own_reason() -> None:
     answerer = Answerer(FakeLanguage(), AnswerSettings(abstain_below=0.6))
     answer = answerer.answer('?', color_vector('red'), 7, ['red', 'a red one'])
     assert answer.abstain_reason is AbstainReason.LOW_CONFIDENCE and answer.answer == 'red'
 
 
-def test_many_unreadable_candidates_are_named_in_one_short_line() -> None:
+def test_many_unreadable_candidates_are_summarized_in_one_line() -> None:
     texts = [f'{UNREADABLE} {number} ' + 'x' * 1000 for number in range(MAX_CANDIDATES)]
     message = Answerer(FakeLanguage()).answer('?', color_vector('red'), 7, texts).message
     assert f"'{UNREADABLE} 4 " in message and f'{MAX_CANDIDATES - 5} more' in message
@@ -351,7 +353,7 @@ def test_many_unreadable_candidates_are_named_in_one_short_line() -> None:
 
 @pytest.mark.parametrize('prompt', ['', ' '])
 @pytest.mark.parametrize('candidates', [['yes', 'no'], ['No, it is not', 'Yes, it is', 'maybe']])
-def test_yes_and_no_need_a_question(prompt: str, candidates: list[str]) -> None:
+def test_yes_no_candidates_require_a_prompt(prompt: str, candidates: list[str]) -> None:
     with pytest.raises(InputError, match='prompt is empty'):
         Answerer(FakeLanguage()).answer(prompt, color_vector('red'), 7, candidates)
     with pytest.raises(InputError, match='prompt is empty'):

@@ -23,14 +23,14 @@ def test_fires_at_the_first_score_that_reaches_the_threshold() -> None:
     assert condition.push(hop(2), 0.5) == Moment('front', -300, 400, 0.5, 'it is open')
 
 
-def test_the_best_of_a_hops_prompts_counts() -> None:
+def test_the_best_score_of_all_prompts_of_a_hop_counts() -> None:
     condition = Condition('it is open', 0.5)
     assert condition.push(hop(1, 'a'), 0.1) is None
     assert condition.push(hop(1, 'b'), 0.7) is not None
     assert condition.score == 0.7
 
 
-def test_until_not_needs_a_whole_hop_below_the_threshold() -> None:
+def test_until_not_requires_all_prompts_of_a_hop_below_the_threshold() -> None:
     condition = Condition('it is open', 0.5, until_not=True)
     assert condition.push(hop(1, 'a'), 0.1) is None  # b may still come
     assert condition.push(hop(1, 'b'), 0.9) is None
@@ -38,7 +38,7 @@ def test_until_not_needs_a_whole_hop_below_the_threshold() -> None:
     assert condition.push(hop(2, 'b'), 0.125) == Moment('front', -300, 400, 0.875, 'it is open')
 
 
-def test_until_not_with_one_prompt_is_known_from_the_second_hop_on() -> None:
+def test_until_not_with_one_prompt_fires_from_the_second_hop_on() -> None:
     condition = Condition('it is open', 0.5, until_not=True)
     assert condition.push(hop(1), 0.9) is None
     assert condition.push(hop(2), 0.8) is None
@@ -77,7 +77,7 @@ def test_a_score_slightly_below_the_threshold_does_not_fire_until_not() -> None:
     assert fired_at(Condition('it is open', 0.5, until_not=True), scores) == 4
 
 
-def test_hops_in_a_row_are_counted_by_their_best_prompt() -> None:
+def test_consecutive_hops_are_counted_by_their_best_prompt() -> None:
     condition = Condition('it is open', 0.5, hops=2)
     assert condition.push(hop(1, 'a'), 0.9) is None
     assert condition.push(hop(1, 'b'), 0.1) is None
@@ -95,20 +95,20 @@ def test_a_state_reset_ends_a_run_of_hops(until_not: bool) -> None:
     assert condition.push(later[1], score) is not None
 
 
-def test_each_source_has_a_row_of_its_own() -> None:
+def test_consecutive_hops_are_counted_per_source() -> None:
     condition = Condition('it is open', 0.5, hops=2)
     assert condition.push(hop(1, source='front'), 0.9) is None
     assert condition.push(hop(1, source='rear'), 0.9) is None
     assert condition.push(hop(2, source='front'), 0.9) is not None
 
 
-def test_only_its_source_counts() -> None:
+def test_hops_of_other_sources_are_ignored() -> None:
     condition = Condition('it is open', 0.5, source='rear')
     assert condition.push(hop(1, source='front'), 0.9) is None
     assert condition.push(hop(1, source='rear'), 0.9) is not None
 
 
-def test_sources_do_not_mix_where_any_counts() -> None:
+def test_a_condition_on_any_source_fires_for_one_source() -> None:
     condition = Condition('it is open', 0.5, until_not=True)
     for number in (1, 2):
         assert condition.push(hop(number, source='front'), 0.9) is None
@@ -144,7 +144,7 @@ def unfamiliar(number: int, share: float) -> Embedding:
     return dataclasses.replace(hop(number), unfamiliar=share)
 
 
-def test_an_unfamiliar_hop_does_not_hold_and_breaks_the_row() -> None:
+def test_an_unfamiliar_hop_restarts_the_count() -> None:
     condition = Condition('it is open', 0.5, hops=2)
     for number, share in enumerate([0.0, 0.5, 0.49]):
         assert condition.push(unfamiliar(number, share), 0.9) is None
@@ -153,7 +153,7 @@ def test_an_unfamiliar_hop_does_not_hold_and_breaks_the_row() -> None:
     assert condition.push(unfamiliar(3, 0.0), 0.9) is not None
 
 
-def test_an_unfamiliar_hop_has_not_ceased() -> None:
+def test_an_unfamiliar_hop_does_not_fire_until_not() -> None:
     condition = Condition('it is open', 0.5, until_not=True)
     for number, share in enumerate([0.0, 0.9, 0.9, 0.9]):
         assert condition.push(unfamiliar(number, share), 0.9 if number == 0 else 0.0) is None
@@ -196,5 +196,5 @@ def test_a_hop_counts_or_restarts_the_count(
     assert later == ([True, True, True] if expected else [False, False, True])
 
 
-def test_the_table_of_effects_is_complete() -> None:
+def test_every_verdict_has_an_effect() -> None:
     assert set(EFFECTS) == {(until_not, v) for until_not in (False, True) for v in Verdict}

@@ -39,7 +39,9 @@ def test_problems_of_two_kinds_are_both_logged(health: Health) -> None:
     assert health.report_problem('odd', 'b') == 'b'
 
 
-def test_a_problem_is_in_the_summary_for_a_while(health: Health, clock: Clock) -> None:
+def test_a_problem_is_shown_in_the_summary_for_a_limited_time(
+    health: Health, clock: Clock
+) -> None:
     health.report_problem('bad', 'oh', Level.ERROR)
     assert health.summary('active') == (Level.ERROR, 'oh')
     clock.now_s += SHOWN_S
@@ -63,7 +65,9 @@ def test_a_condition_is_reported_once_and_lasts_until_it_is_cleared(
     assert health.summary('active') == (Level.OK, 'active')
 
 
-def test_rate_and_latency_are_of_the_time_since_last_asked(health: Health, clock: Clock) -> None:
+def test_rate_and_latency_cover_the_time_since_the_last_report(
+    health: Health, clock: Clock
+) -> None:
     for latency_s in (0.010, 0.030):
         health.output(latency_s)
     clock.now_s += 0.5
@@ -75,6 +79,6 @@ def test_rate_and_latency_are_of_the_time_since_last_asked(health: Health, clock
     assert health.values() == {'rate (Hz)': '0.00'}
 
 
-def test_counters_are_values(health: Health) -> None:
+def test_counters_are_reported_as_values(health: Health) -> None:
     health.count('drops', 3)
     assert health.values()['drops'] == '3'

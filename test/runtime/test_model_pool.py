@@ -15,8 +15,8 @@ SPEC = ModelSpec('small', 'cpu', 'float32', 0)
 OTHER = ModelSpec('small', 'cuda:0', 'float32', 0)
 
 
-class Counted:
-    """Pool that records loads and frees."""
+class RecordingPool:
+    """Model pool that records loads and frees."""
 
     def __init__(self) -> None:
         self.loads: list[Any] = []
@@ -32,45 +32,45 @@ class Counted:
 
 
 def test_nodes_of_one_process_share_one_load() -> None:
-    counted = Counted()
+    recording = RecordingPool()
     for part in ('vision', 'language', 'language'):
-        counted.pool.expect(SPEC, part)
-    leases = [counted.pool.acquire(SPEC, part) for part in ('vision', 'language', 'language')]
-    assert counted.loads == [(SPEC, ('language', 'vision'))]
+        recording.pool.expect(SPEC, part)
+    leases = [recording.pool.acquire(SPEC, part) for part in ('vision', 'language', 'language')]
+    assert recording.loads == [(SPEC, ('language', 'vision'))]
     assert leases[1].half is leases[2].half
     assert isinstance(leases[0].half, fake_models.FakeVision)
     assert leases[0].facts == fake_models.FACTS
 
 
-def test_a_process_of_one_node_loads_its_half_only() -> None:
-    counted = Counted()
-    counted.pool.expect(SPEC, 'language')
-    counted.pool.acquire(SPEC, 'language')
-    assert counted.loads == [(SPEC, ('language',))]
+def test_a_process_with_one_node_loads_only_its_side() -> None:
+    recording = RecordingPool()
+    recording.pool.expect(SPEC, 'language')
+    recording.pool.acquire(SPEC, 'language')
+    assert recording.loads == [(SPEC, ('language',))]
 
 
-def test_another_device_is_another_model() -> None:
-    counted = Counted()
-    counted.pool.acquire(SPEC, 'language')
-    counted.pool.acquire(OTHER, 'vision')
-    assert counted.loads == [(SPEC, ('language',)), (OTHER, ('vision',))]
+def test_each_device_has_its_own_model() -> None:
+    recording = RecordingPool()
+    recording.pool.acquire(SPEC, 'language')
+    recording.pool.acquire(OTHER, 'vision')
+    assert recording.loads == [(SPEC, ('language',)), (OTHER, ('vision',))]
 
 
-def test_memory_is_freed_with_the_last_lease_and_loaded_again_when_asked() -> None:
-    counted = Counted()
-    counted.pool.expect(SPEC, 'vision')
-    counted.pool.expect(SPEC, 'language')
-    vision, language = (counted.pool.acquire(SPEC, part) for part in ('vision', 'language'))
+def test_the_model_is_freed_with_the_last_lease_and_loaded_again_on_request() -> None:
+    recording = RecordingPool()
+    recording.pool.expect(SPEC, 'vision')
+    recording.pool.expect(SPEC, 'language')
+    vision, language = (recording.pool.acquire(SPEC, part) for part in ('vision', 'language'))
     vision.release()
     vision.release()
-    assert counted.freed == 0
+    assert recording.freed == 0
     language.release()
-    assert counted.freed == 1
-    counted.pool.acquire(SPEC, 'vision')
-    assert len(counted.loads) == 2
+    assert recording.freed == 1
+    recording.pool.acquire(SPEC, 'vision')
+    assert len(recording.loads) == 2
 
 
-def test_a_load_that_fails_is_tried_again() -> None:
+def test_a_failed_load_is_repeated() -> None:
     models: list[Any] = [ModelError('damaged'), fake_models.fake_model()]
 
     def load(spec: ModelSpec, parts: tuple[str, ...]) -> Any:
@@ -85,28 +85,30 @@ def test_a_load_that_fails_is_tried_again() -> None:
     assert isinstance(pool.acquire(SPEC, 'vision').half, fake_models.FakeVision)
 
 
-def test_one_thread_a_half() -> None:
-    pool = Counted().pool
+def test_each_side_has_one_thread() -> None:
+    pool = RecordingPool().pool
     assert pool.thread('vision') is pool.thread('vision')
     assert pool.thread('vision') is not pool.thread('language')
     assert pool.stop()
 
 
-def test_other_threads_in_the_same_process_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    counted = Counted()
-    counted.pool.acquire(SPEC, 'vision')
+def test_different_thread_counts_in_one_process_are_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recording = RecordingPool()
+    recording.pool.acquire(SPEC, 'vision')
     assert not caplog.records
-    counted.pool.acquire(replace(SPEC, threads=4), 'language')
+    recording.pool.acquire(replace(SPEC, threads=4), 'language')
     [record] = caplog.records
     assert 'threads' in record.getMessage() and '4' in record.getMessage()
 
 
 def test_a_pool_can_be_stopped_while_a_model_loads() -> None:
-    loading, go = threading.Event(), threading.Event()
+    loading, released = threading.Event(), threading.Event()
 
     def load(spec: ModelSpec, parts: tuple[str, ...]) -> Any:
         loading.set()
-        go.wait(60)
+        released.wait(60)
         return fake_models.fake_model()
 
     pool = ModelPool(load=load, free=lambda: None)
@@ -119,5 +121,5 @@ def test_a_pool_can_be_stopped_while_a_model_loads() -> None:
     try:
         assert stopped == [False]  # it returned, although the model thread is still busy
     finally:
-        go.set()
+        released.set()
         loaded.result(30)

@@ -34,19 +34,19 @@ class Gate:
 
 
 def test_a_busy_thread_keeps_the_newest_item_of_each_key(thread: ModelThread) -> None:
-    seen: list[tuple[str, int]] = []
+    processed: list[tuple[str, int]] = []
     gate = Gate(thread)
     displaced = [
-        thread.offer(key, number, lambda item, key=key: seen.append((key, item)))
+        thread.offer(key, number, lambda item, key=key: processed.append((key, item)))
         for key, number in (('a', 1), ('b', 1), ('a', 2), ('a', 3))
     ]
     gate.open()
     assert thread.settle(5)
     assert displaced == [None, None, 1, 2]
-    assert seen == [('a', 3), ('b', 1)]
+    assert processed == [('a', 3), ('b', 1)]
 
 
-def test_calls_run_in_order_and_none_is_lost(thread: ModelThread) -> None:
+def test_all_calls_run_in_order(thread: ModelThread) -> None:
     gate = Gate(thread)
     futures = [thread.call(lambda n=n: n) for n in range(100)]
     assert thread.waiting == 100
@@ -54,7 +54,7 @@ def test_calls_run_in_order_and_none_is_lost(thread: ModelThread) -> None:
     assert [f.result(5) for f in futures] == list(range(100))
 
 
-def test_frames_and_calls_take_turns(thread: ModelThread) -> None:
+def test_frames_and_calls_alternate(thread: ModelThread) -> None:
     order: list[str] = []
     gate = Gate(thread)
     for key in 'ab':
@@ -66,7 +66,7 @@ def test_frames_and_calls_take_turns(thread: ModelThread) -> None:
     assert order == ['a', '1', 'b', '2']
 
 
-def test_other_work_comes_between_the_steps_of_a_call(thread: ModelThread) -> None:
+def test_other_work_runs_between_the_steps_of_a_call(thread: ModelThread) -> None:
     order: list[str] = []
 
     def steps() -> Generator[None, None, str]:
@@ -84,7 +84,7 @@ def test_other_work_comes_between_the_steps_of_a_call(thread: ModelThread) -> No
     assert order == ['frame', 'step 0', 'call', 'step 1', 'step 2']
 
 
-def test_generators_take_their_turns_one_after_the_other(thread: ModelThread) -> None:
+def test_generators_run_one_after_the_other(thread: ModelThread) -> None:
     order: list[str] = []
 
     def steps(name: str) -> Generator[None, None, str]:
@@ -101,7 +101,7 @@ def test_generators_take_their_turns_one_after_the_other(thread: ModelThread) ->
     assert order == ['a 0', 'a 1', 'c 0', 'c 1']
 
 
-def test_a_cancelled_generator_runs_no_more_steps(thread: ModelThread) -> None:
+def test_a_canceled_generator_runs_no_more_steps(thread: ModelThread) -> None:
     taken = [0]
 
     def steps() -> Generator[None, None, None]:
@@ -124,7 +124,7 @@ def iter_once() -> Generator[None, None, str]:
     return 'next'
 
 
-def test_an_exception_in_a_step_goes_to_the_caller(thread: ModelThread) -> None:
+def test_an_exception_in_a_step_is_raised_to_the_caller(thread: ModelThread) -> None:
     def steps() -> Generator[None, None, None]:
         yield
         raise ValueError('in the second step')
@@ -145,32 +145,34 @@ def test_a_call_by_steps_ends_with_the_thread(thread: ModelThread) -> None:
         found.result(5)
 
 
-def test_an_exception_goes_to_the_caller_and_the_thread_lives_on(thread: ModelThread) -> None:
+def test_an_exception_is_raised_to_the_caller_and_the_thread_continues(
+    thread: ModelThread,
+) -> None:
     failed = thread.call(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         failed.result(5)
     assert thread.call(lambda: 'alive').result(5) == 'alive'
 
 
-def test_a_handler_that_raises_is_shown_and_survived(
+def test_an_exception_in_a_handler_is_reported_and_the_thread_continues(
     thread: ModelThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown: list[type] = []
-    monkeypatch.setattr(threading, 'excepthook', lambda args: shown.append(args.exc_type))
+    reported: list[type] = []
+    monkeypatch.setattr(threading, 'excepthook', lambda args: reported.append(args.exc_type))
     thread.offer('a', 0, lambda item: 1 / item)
     assert thread.settle(5)
-    assert shown == [ZeroDivisionError]
+    assert reported == [ZeroDivisionError]
 
 
-def test_cancelled_work_is_not_run(thread: ModelThread) -> None:
-    seen: list[int] = []
+def test_withdrawn_items_are_not_processed(thread: ModelThread) -> None:
+    processed: list[int] = []
     gate = Gate(thread)
-    thread.offer('a', 7, seen.append)
+    thread.offer('a', 7, processed.append)
     assert thread.withdraw('a') == 7
     assert thread.withdraw('a') is None
     gate.open()
     assert thread.settle(5)
-    assert seen == []
+    assert processed == []
 
 
 def test_settle_reports_work_that_takes_too_long(thread: ModelThread) -> None:

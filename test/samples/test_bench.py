@@ -43,7 +43,7 @@ def test_the_sample_is_a_small_recording_of_ten_upright_images_per_second(
     assert {frame.source for frame in frames} == {'camera'}
 
 
-def test_its_metadata_can_be_read_by_ros2_bag_play() -> None:
+def test_metadata_is_compatible_with_ros2_bag_play() -> None:
     info = yaml.safe_load((BENCH / 'metadata.yaml').read_text())['rosbag2_bagfile_information']
     topic = info['topics_with_message_count'][0]['topic_metadata']
     assert info['version'] <= 9 and info['storage_identifier'] == 'mcap'
@@ -53,7 +53,7 @@ def test_its_metadata_can_be_read_by_ros2_bag_play() -> None:
     assert info['message_count'] == 1200
 
 
-def test_the_truth_tiles_it_with_tasks_rests_and_one_darkness(frames: list[Frame]) -> None:
+def test_annotations_cover_the_bag_with_tasks_rests_and_one_dark_span(frames: list[Frame]) -> None:
     rows = read(BENCH / 'ground_truth.json')['annotations']
     assert rows[0]['start'] == 0 and rows[-1]['end'] == len(frames) / 10
     assert [row['end'] for row in rows[:-1]] == [row['start'] for row in rows[1:]]
@@ -73,18 +73,20 @@ def test_the_light_changes_as_annotated(frames: list[Frame]) -> None:
     assert min(level[i] for i in range(len(level)) if abs(i - dark.start * 10) > 70) > 40
 
 
-def test_sentences_and_answers_are_right_by_the_lexicon() -> None:
-    assert all(is_right(truth.meaning, truth.sentence) for truth in read_true_events(BENCH))
+def test_sentences_and_answers_match_their_concepts() -> None:
+    assert all(
+        is_right(annotation.meaning, annotation.sentence) for annotation in read_true_events(BENCH)
+    )
     for question in read_questions(BENCH):
         assert question.is_answered_by(question.answer)
     kinds = [question.kind for question in read_questions(BENCH)]
     assert sorted(kinds) == ['candidates', 'open', 'yes/no']
 
 
-def test_questions_are_asked_while_their_answers_hold() -> None:
-    truths = read_true_events(BENCH)
+def test_questions_have_the_answer_of_their_time() -> None:
+    annotations = read_true_events(BENCH)
     for question in read_questions(BENCH):
-        now = next(t for t in truths if t.start <= question.at < t.end)
+        now = next(t for t in annotations if t.start <= question.at < t.end)
         assert now.meaning == (question.meaning if question.meaning != 'no' else 'dark')
         if question.candidates:
             assert question.answer in question.candidates
@@ -93,10 +95,10 @@ def test_questions_are_asked_while_their_answers_hold() -> None:
     assert sum(text in sentences(meaning, 'sample') for text in others) == 1
 
 
-# What training has seen.
+# Training data.
 
 
-def seen() -> dict[str, Any]:
+def training_data() -> dict[str, Any]:
     """Return the training data of the shipped weights and of their initial weights."""
     folder = ROOT / 'models' / 'small'
     newest, *older = (
@@ -133,8 +135,8 @@ def open_pattern(template: str) -> re.Pattern[str]:
     return re.compile(text.replace(re.escape('{}'), '.+'), re.IGNORECASE)
 
 
-def test_its_seeds_are_of_no_training_or_validation_stream() -> None:
-    manifest = seen()
+def test_seeds_of_the_sample_are_not_in_the_training_data() -> None:
+    manifest = training_data()
     used = {s['seed'] for split in ('train', 'validation') for s in manifest[split]['streams']}
     own = {s['seed'] for s in sample()['streams']} | {
         episode['seed'][0] for episode in sample()['episodes']
@@ -143,25 +145,25 @@ def test_its_seeds_are_of_no_training_or_validation_stream() -> None:
     assert all(seed in SEEDS[SAMPLE] for seed in own)
 
 
-def test_its_cameras_are_of_no_training_or_validation_stream() -> None:
-    manifest = seen()
+def test_cameras_of_the_sample_are_not_in_the_training_data() -> None:
+    manifest = training_data()
     streams = [s for split in ('train', 'validation') for s in manifest[split]['streams']]
     used = np.array([place for stream in streams for place in places_m(stream)])
     for own in (place for stream in sample()['streams'] for place in places_m(stream)):
         assert np.linalg.norm(used - own, axis=1).min() > 0.002
 
 
-def test_its_paraphrases_are_not_in_the_training_lists() -> None:
-    manifest = seen()
-    sentences_seen = [open_pattern(text) for text in manifest['sentences']]
-    prompts_seen = [open_pattern(text) for text in manifest['prompts'] if text]
-    assert len(sentences_seen) > 300 and len(prompts_seen) > 20
+def test_paraphrases_of_the_sample_are_not_in_the_training_lists() -> None:
+    manifest = training_data()
+    training_sentences = [open_pattern(text) for text in manifest['sentences']]
+    training_prompts = [open_pattern(text) for text in manifest['prompts'] if text]
+    assert len(training_sentences) > 300 and len(training_prompts) > 20
     for text in sample()['sentences']:
-        assert not [p.pattern for p in sentences_seen if p.fullmatch(text)], text
+        assert not [p.pattern for p in training_sentences if p.fullmatch(text)], text
     for text in sample()['prompts']:
-        assert not [p.pattern for p in prompts_seen if p.fullmatch(text)], text
+        assert not [p.pattern for p in training_prompts if p.fullmatch(text)], text
     answers = [text for q in read_questions(BENCH) if q.kind != 'yes/no' for text in q.candidates]
-    assert not [text for text in answers for p in sentences_seen if p.fullmatch(text)]
+    assert not [text for text in answers for p in training_sentences if p.fullmatch(text)]
 
 
 def test_the_manifest_matches_the_bag() -> None:
@@ -172,7 +174,7 @@ def test_the_manifest_matches_the_bag() -> None:
 
 
 @pytest.mark.parametrize('meaning', ['rest', 'reach:door:red', 'act:door-open:blue'])
-def test_the_comparison_would_find_a_training_sentence(meaning: str) -> None:
-    patterns = [open_pattern(text) for text in seen()['sentences']]
+def test_training_sentences_match_the_patterns(meaning: str) -> None:
+    patterns = [open_pattern(text) for text in training_data()['sentences']]
     for text in sentences(meaning, 'train')[:5]:
         assert any(p.fullmatch(text) for p in patterns)

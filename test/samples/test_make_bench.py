@@ -40,8 +40,8 @@ def test_questions_cover_the_time_before_during_and_after_darkness() -> None:
     ]
     assert all(q['prompt'] for q in found)
     assert len(set(found[2]['candidates'])) == 5 and found[2]['answer'] in found[2]['candidates']
-    told = [script['describe'](row)['sentence'] for row in rows]
-    assert len(set(told)) == 4 and found[0]['answer'] == told[0]
+    sentences = [script['describe'](row)['sentence'] for row in rows]
+    assert len(set(sentences)) == 4 and found[0]['answer'] == sentences[0]
 
 
 def make(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -62,13 +62,15 @@ def make(*arguments: object) -> subprocess.CompletedProcess[str]:
         (('--seed', '5'), 'seeds 5..5'),
     ],
 )
-def test_bad_input_is_one_line(tmp_path: Path, arguments: tuple[str, ...], named: str) -> None:
+def test_invalid_input_is_reported_in_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], named: str
+) -> None:
     result = make('--out', tmp_path / 'bench', *arguments)
     assert result.returncode == 2 and result.stderr.count('\n') == 1 and named in result.stderr
 
 
 def test_a_folder_without_a_sample_is_left_unchanged(tmp_path: Path) -> None:
-    (tmp_path / 'thesis.txt').write_text('years of work')
+    (tmp_path / 'notes.txt').write_text('notes')
     result = make('--out', tmp_path)
     assert result.returncode == 2 and result.stderr.count('\n') == 1
-    assert str(tmp_path) in result.stderr and (tmp_path / 'thesis.txt').exists()
+    assert str(tmp_path) in result.stderr and (tmp_path / 'notes.txt').exists()

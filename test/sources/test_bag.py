@@ -42,7 +42,7 @@ def test_frames_have_header_stamps_and_rgb_images(
     assert (source.start_ns, source.total, source.cameras) == (bags.START_NS, 4, ('camera',))
 
 
-def test_a_stamp_is_the_headers_not_the_recorders(tmp_path: Path) -> None:
+def test_stamps_are_from_the_header(tmp_path: Path) -> None:
     late = [(topic, log_ns + 7_000_000, m) for topic, log_ns, m in bags.colors(['red'], 3)]
     source = open_source(bags.write(tmp_path / 'bag', late))
     assert [frame.stamp_ns for frame in source] == bags.stamps(3)
@@ -76,7 +76,7 @@ def two_cameras(tmp_path: Path) -> Path:
     return bags.write(tmp_path / 'bag', sorted(rows, key=lambda row: row[1]))
 
 
-def test_all_cameras_are_read_and_distinguished(tmp_path: Path) -> None:
+def test_all_cameras_are_read_by_name(tmp_path: Path) -> None:
     source = open_source(two_cameras(tmp_path))
     assert sorted(source.cameras) == ['front', 'rear']
     assert all(close(f.image, 'red' if f.source == 'front' else 'blue') for f in source)
@@ -138,14 +138,14 @@ def test_the_same_camera_is_not_read_twice(tmp_path: Path) -> None:
     assert source.cameras == ('camera',) and len(list(source)) == 2
 
 
-def test_messages_of_unknown_types_are_left_alone(tmp_path: Path) -> None:
+def test_messages_of_unknown_types_are_ignored(tmp_path: Path) -> None:
     rows = [('/odd', bags.START_NS - 1, bags.odd(1.5)), *bags.colors(['red'], 2)]
     folder = bags.write(tmp_path / 'bag', rows)
     assert len(list(open_source(folder))) == 2
     assert {topic.type for topic in Bag(folder).topics} >= {'odd_msgs/msg/Odd'}
 
 
-def test_a_folder_without_metadata_is_read_by_its_one_file(tmp_path: Path) -> None:
+def test_a_folder_without_metadata_is_read_from_its_only_file(tmp_path: Path) -> None:
     folder = bags.write(tmp_path / 'bag', bags.colors(['red'], 2))
     (folder / 'metadata.yaml').unlink()
     assert len(list(open_source(folder))) == 2
@@ -168,7 +168,7 @@ def test_a_damaged_first_image_does_not_set_the_start(tmp_path: Path) -> None:
     assert open_source(bags.write(tmp_path / 'bag', rows)).start_ns == bags.stamps(2)[1]
 
 
-def fails(path: Path, *parts: str, topics: tuple[str, ...] = ()) -> None:
+def assert_input_error(path: Path, *parts: str, topics: tuple[str, ...] = ()) -> None:
     with pytest.raises(InputError) as caught:
         list(open_source(path, topics))
     text = str(caught.value)
@@ -178,54 +178,62 @@ def fails(path: Path, *parts: str, topics: tuple[str, ...] = ()) -> None:
 
 def test_no_image_topic_lists_the_topics(tmp_path: Path) -> None:
     folder = bags.write(tmp_path / 'bag', [('/odd', bags.START_NS, bags.odd(1.0))])
-    fails(folder, 'no image topic', '/odd (odd_msgs/msg/Odd)')
+    assert_input_error(folder, 'no image topic', '/odd (odd_msgs/msg/Odd)')
 
 
 def test_an_unknown_topic_lists_the_image_topics(tmp_path: Path) -> None:
-    fails(two_cameras(tmp_path), "no topic '/up'", '/front/image_raw/compressed', topics=('/up',))
+    assert_input_error(
+        two_cameras(tmp_path), "no topic '/up'", '/front/image_raw/compressed', topics=('/up',)
+    )
 
 
 def test_a_topic_without_images_is_rejected(tmp_path: Path) -> None:
     rows = [('/odd', bags.START_NS - 1, bags.odd(1.5)), *bags.colors(['red'], 2)]
-    fails(bags.write(tmp_path / 'bag', rows), "'/odd'", 'not an image topic', topics=('/odd',))
+    assert_input_error(
+        bags.write(tmp_path / 'bag', rows), "'/odd'", 'not an image topic', topics=('/odd',)
+    )
 
 
 def test_an_empty_bag_is_reported(tmp_path: Path) -> None:
     kind = 'sensor_msgs/msg/CompressedImage'
-    fails(bags.write(tmp_path / 'bag', [], topics=[(bags.TOPIC, kind)]), 'empty')
+    assert_input_error(bags.write(tmp_path / 'bag', [], topics=[(bags.TOPIC, kind)]), 'empty')
 
 
-def test_a_bag_with_only_damaged_images_raises_the_reason(tmp_path: Path) -> None:
+def test_a_bag_with_only_damaged_images_is_an_error(tmp_path: Path) -> None:
     rows = [(bags.TOPIC, t, bags.compressed(t, np.zeros(9, np.uint8))) for t in bags.stamps(3)]
-    fails(bags.write(tmp_path / 'bag', rows), 'no image can be read', 'cannot be decoded')
+    assert_input_error(
+        bags.write(tmp_path / 'bag', rows), 'no image can be read', 'cannot be decoded'
+    )
 
 
 @pytest.mark.parametrize('plugin', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
 @pytest.mark.parametrize('share', [0.0, 0.01, 0.5, 0.95])
-def test_a_truncated_bag_is_one_line(tmp_path: Path, plugin: StoragePlugin, share: float) -> None:
+def test_a_truncated_bag_is_reported_in_one_line(
+    tmp_path: Path, plugin: StoragePlugin, share: float
+) -> None:
     folder = bags.write(tmp_path / 'bag', bags.colors(['red', 'blue'], 30), plugin)
     file = next(p for p in folder.iterdir() if p.suffix in ('.mcap', '.db3'))
     with file.open('r+b') as stream:
         stream.truncate(int(file.stat().st_size * share))
-    fails(file)
-    fails(folder)
+    assert_input_error(file)
+    assert_input_error(folder)
 
 
-def test_a_corrupt_bag_is_one_line(tmp_path: Path) -> None:
+def test_a_corrupt_bag_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / 'x.mcap').write_bytes(b'no bag at all' * 100)
-    fails(tmp_path / 'x.mcap', 'x.mcap', 'damaged or truncated')
+    assert_input_error(tmp_path / 'x.mcap', 'x.mcap', 'damaged or truncated')
     (tmp_path / 'x.db3').write_bytes(b'no bag at all' * 100)
-    fails(tmp_path / 'x.db3', 'x.db3', 'damaged or truncated')
+    assert_input_error(tmp_path / 'x.db3', 'x.db3', 'damaged or truncated')
 
 
-def test_missing_and_damaged_metadata_are_one_line(tmp_path: Path) -> None:
+def test_missing_and_damaged_metadata_are_reported_in_one_line(tmp_path: Path) -> None:
     folder = bags.write(tmp_path / 'bag', bags.colors(['red'], 2))
     (folder / 'metadata.yaml').write_text('rosbag2_bagfile_information: [')
-    fails(folder, 'damaged')
+    assert_input_error(folder, 'damaged')
     file = next(folder.glob('*.mcap'))
     shutil.copy(file, folder / 'second.mcap')
     (folder / 'metadata.yaml').unlink()
-    fails(folder, 'no metadata.yaml', '2 bag files')
+    assert_input_error(folder, 'no metadata.yaml', '2 bag files')
 
 
 def test_a_message_too_short_for_a_header_is_refused() -> None:

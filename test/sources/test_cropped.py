@@ -27,7 +27,7 @@ class Two(Source):
         yield Damaged(6, 'camera', 'torn')
 
 
-def test_images_are_cropped_and_all_else_is_kept(tmp_path: Path) -> None:
+def test_only_images_are_changed_by_the_crop(tmp_path: Path) -> None:
     source = Two(tmp_path / 'run')
     source.start_ns, source.cameras = 5, ('front',)
     cropped = CroppedSource(source, (0.5, 0.0, 0.5, 1.0))
@@ -43,6 +43,6 @@ def test_images_are_cropped_and_all_else_is_kept(tmp_path: Path) -> None:
     )
 
 
-def test_a_part_outside_the_image_is_refused(tmp_path: Path) -> None:
+def test_a_crop_outside_the_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match='crop'):
         CroppedSource(Two(tmp_path), (0.5, 0.5, 1.0, 1.0))

@@ -14,7 +14,7 @@ def folder(path: Path) -> Path:
     path.mkdir()
     for number, colour in ((2, 'green'), (10, 'blue'), (1, 'red')):
         cv2.imwrite(str(path / f'shot{number}.png'), solid_image(colour)[..., ::-1])
-    (path / 'notes.txt').write_text('not a picture')
+    (path / 'notes.txt').write_text('not an image')
     return path
 
 
@@ -25,7 +25,7 @@ def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     assert shown == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 
 
-def test_a_damaged_picture_of_a_folder_is_passed_over(tmp_path: Path) -> None:
+def test_damaged_images_of_a_folder_are_skipped(tmp_path: Path) -> None:
     path = folder(tmp_path / 'f')
     (path / 'shot3.jpg').write_bytes(b'\xff\xd8 broken')
     items = list(open_source(path).items())
@@ -33,7 +33,7 @@ def test_a_damaged_picture_of_a_folder_is_passed_over(tmp_path: Path) -> None:
     assert [item.stamp_ns for item in items] == [0, 100_000_000, 200_000_000, 300_000_000]
 
 
-def fails(path: Path, *parts: str, **options: object) -> None:
+def assert_input_error(path: Path, *parts: str, **options: object) -> None:
     with pytest.raises(InputError) as caught:
         open_source(path, **options)  # type: ignore[arg-type]
     text = str(caught.value)
@@ -41,28 +41,28 @@ def fails(path: Path, *parts: str, **options: object) -> None:
     assert '\n' not in text
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    fails(tmp_path / 'gone', 'no such file or folder', 'gone')
+def test_a_missing_path_is_reported(tmp_path: Path) -> None:
+    assert_input_error(tmp_path / 'gone', 'no such file', 'gone')
 
 
-def test_empty_things_say_so(tmp_path: Path) -> None:
+def test_an_empty_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / 'x').mkdir()
-    fails(tmp_path / 'x', 'empty')
+    assert_input_error(tmp_path / 'x', 'empty')
 
 
-def test_what_is_no_recording_says_so(tmp_path: Path) -> None:
+def test_a_path_without_a_recording_is_rejected(tmp_path: Path) -> None:
     (tmp_path / 'f').mkdir()
     (tmp_path / 'f' / 'notes.txt').write_text('x')
-    fails(tmp_path / 'f', 'no image')
+    assert_input_error(tmp_path / 'f', 'no image')
     cv2.imwrite(str(tmp_path / 'a.png'), solid_image('red'))
-    fails(tmp_path / 'a.png', 'a single image is not a recording')
+    assert_input_error(tmp_path / 'a.png', 'single image')
 
 
-def test_options_of_other_kinds_are_refused(tmp_path: Path) -> None:
+def test_options_for_other_kinds_of_sources_are_refused(tmp_path: Path) -> None:
     (tmp_path / 'v.avi').write_bytes(b'never read')
-    fails(tmp_path / 'v.avi', 'topics', topics=['/a'])
-    fails(tmp_path / 'v.avi', 'fps', fps=5.0)
-    fails(folder(tmp_path / 'f'), 'fps', fps=-1.0)
+    assert_input_error(tmp_path / 'v.avi', 'topics', topics=['/a'])
+    assert_input_error(tmp_path / 'v.avi', 'fps', fps=5.0)
+    assert_input_error(folder(tmp_path / 'f'), 'fps', fps=-1.0)
 
 
 def test_natural_order_counts_digits_as_numbers() -> None:

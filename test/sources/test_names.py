@@ -16,11 +16,11 @@ from vljepa_ros.sources.names import camera_name, camera_names
         ('/7/image', 'camera_7'),
     ],
 )
-def test_a_cameras_name_follows_from_its_topic(topic: str, name: str) -> None:
+def test_camera_names_are_derived_from_topics(topic: str, name: str) -> None:
     assert camera_name(topic) == name
 
 
-def test_names_that_collide_are_told_apart() -> None:
+def test_colliding_names_are_made_unique() -> None:
     names = camera_names(['/a/cam/image_raw', '/b/cam/image_raw'])
     assert names == {'/a/cam/image_raw': 'a_cam_image_raw', '/b/cam/image_raw': 'b_cam_image_raw'}
     with pytest.raises(InputError, match="'x'"):

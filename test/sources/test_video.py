@@ -54,7 +54,7 @@ def with_pyav(
     return path
 
 
-def test_a_video_gives_rgb_frames_at_its_own_stamps(tmp_path: Path) -> None:
+def test_a_video_yields_rgb_frames_with_its_own_stamps(tmp_path: Path) -> None:
     source = open_source(video(tmp_path / 'v.avi'))
     frames = list(source)
     assert [frame.stamp_ns for frame in frames] == [i * 50_000_000 for i in range(10)]
@@ -65,7 +65,7 @@ def test_a_video_gives_rgb_frames_at_its_own_stamps(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('name', ['v.mp4', 'v.mkv'])
 @pytest.mark.parametrize('codec', ['mpeg4', 'h264'])
-def test_a_variable_rate_gives_the_stamps_of_the_file(
+def test_variable_rate_videos_keep_the_stamps_of_the_file(
     tmp_path: Path, name: str, codec: str
 ) -> None:
     source = open_source(with_pyav(tmp_path / name, VARIABLE_MS, codec))
@@ -74,7 +74,7 @@ def test_a_variable_rate_gives_the_stamps_of_the_file(
     assert [item.stamp_ns for item in items] == [ms * 1_000_000 for ms in VARIABLE_MS]
 
 
-def test_stamps_begin_at_zero_wherever_the_file_begins(tmp_path: Path) -> None:
+def test_stamps_start_at_zero(tmp_path: Path) -> None:
     path = with_pyav(tmp_path / 'v.mkv', [700, 750, 900])
     assert [item.stamp_ns for item in open_source(path).items()] == [0, 50_000_000, 200_000_000]
 
@@ -99,7 +99,7 @@ def test_a_rotated_video_is_upright(
         assert np.all(frame.image[red][..., 0] > 200), frame.image[:, :, 0]  # type: ignore[index]
 
 
-def test_a_video_of_av1_is_read(tmp_path: Path) -> None:
+def test_av1_videos_are_read(tmp_path: Path) -> None:
     """OpenCV's wheels contain no decoder for AV1."""
     path = with_pyav(tmp_path / 'v.mp4', range(0, 500, 50), 'libsvtav1')
     items = list(open_source(path).items())
@@ -121,7 +121,7 @@ def opencv_stamps(path: Path) -> list[int]:
     return found
 
 
-def test_what_is_no_video_says_so(tmp_path: Path) -> None:
+def test_files_without_video_are_rejected(tmp_path: Path) -> None:
     (tmp_path / 'empty.mp4').touch()
     (tmp_path / 'text.mp4').write_bytes(b'text' * 1000)
     sound = tmp_path / 'sound.mp4'
@@ -134,13 +134,13 @@ def test_what_is_no_video_says_so(tmp_path: Path) -> None:
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     no_video = 'readable video'
-    for name, words in (('empty', 'empty'), ('text', no_video), ('sound', no_video)):
-        with pytest.raises(InputError, match=f'{name}.mp4: .*{words}'):
+    for name, message in (('empty', 'empty'), ('text', no_video), ('sound', no_video)):
+        with pytest.raises(InputError, match=f'{name}.mp4: .*{message}'):
             open_source(tmp_path / f'{name}.mp4')
 
 
 @pytest.mark.parametrize('suffix', ['avi', 'mkv'])
-def test_a_truncated_video_says_where_it_ends(tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_video_reports_its_number_of_frames(tmp_path: Path, suffix: str) -> None:
     path = video(tmp_path / f'v.{suffix}', 60)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -150,7 +150,7 @@ def test_a_truncated_video_says_where_it_ends(tmp_path: Path, suffix: str) -> No
     assert numbers(items[-1].message) == [len(items) - 1, 60]
 
 
-def test_a_hole_in_a_video_costs_only_the_frames_in_it(tmp_path: Path) -> None:
+def test_only_damaged_frames_of_a_video_are_lost(tmp_path: Path) -> None:
     path = video(tmp_path / 'v.mp4', 60)
     data = path.read_bytes()
     end = data.index(b'moov')
@@ -165,7 +165,7 @@ def test_a_hole_in_a_video_costs_only_the_frames_in_it(tmp_path: Path) -> None:
     assert numbers(first.message) == [lost[0] + 1, 60]
 
 
-def test_a_hole_that_hides_its_size_leaves_the_rest_and_is_told(tmp_path: Path) -> None:
+def test_a_damaged_part_of_unknown_length_is_reported_at_the_end(tmp_path: Path) -> None:
     path = video(tmp_path / 'v.avi', 60)
     data = path.read_bytes()
     middle, size = len(data) // 2, len(data) // 8
@@ -180,7 +180,7 @@ def test_a_hole_that_hides_its_size_leaves_the_rest_and_is_told(tmp_path: Path) 
     [('MJPG', 'avi'), ('XVID', 'avi'), ('mp4v', 'mp4'), ('MJPG', 'mkv'), ('VP80', 'webm')],
 )
 @pytest.mark.parametrize(('count', 'fps'), [(1, 20.0), (7, 29.97), (60, 12.5)])
-def test_an_intact_video_is_all_frames(
+def test_an_intact_video_yields_all_frames(
     tmp_path: Path, codec: str, suffix: str, count: int, fps: float
 ) -> None:
     path = video(tmp_path / f'v.{suffix}', count, fps, codec)
@@ -189,7 +189,7 @@ def test_an_intact_video_is_all_frames(
     assert [item.stamp_ns for item in items] == opencv_stamps(path)
 
 
-def test_a_count_that_is_far_too_high_is_not_tried_out(tmp_path: Path) -> None:
+def test_an_excessive_frame_count_in_the_header_is_not_trusted(tmp_path: Path) -> None:
     path = video(tmp_path / 'v.avi', 3)
     data = bytearray(path.read_bytes())
     length = data.index(b'strh') + 8 + 32  # dwLength of the stream header
@@ -201,7 +201,7 @@ def test_a_count_that_is_far_too_high_is_not_tried_out(tmp_path: Path) -> None:
     assert numbers(items[-1].message) == [3, 2_000_000_000]
 
 
-def test_a_stream_without_container_has_stamps_of_its_rate_and_no_count(tmp_path: Path) -> None:
+def test_a_raw_stream_has_stamps_at_its_rate_and_no_frame_count(tmp_path: Path) -> None:
     path = with_pyav(tmp_path / 'v.h264', range(0, 500, 50), 'h264')
     source = open_source(path)
     frames = list(source)
@@ -209,7 +209,7 @@ def test_a_stream_without_container_has_stamps_of_its_rate_and_no_count(tmp_path
     assert [frame.stamp_ns for frame in frames] == [i * 40_000_000 for i in range(10)]
 
 
-def test_a_rate_that_varies_makes_the_count_an_estimate(tmp_path: Path) -> None:
+def test_missing_frames_of_a_variable_rate_video_are_not_damage(tmp_path: Path) -> None:
     """A screen recording at half the rate in its header has no missing frames."""
     source = open_source(with_pyav(tmp_path / 'v.mkv', range(0, 3000, 100)))
     items = list(source.items())
@@ -217,7 +217,7 @@ def test_a_rate_that_varies_makes_the_count_an_estimate(tmp_path: Path) -> None:
     assert len(items) == 30 and all(isinstance(item, Frame) for item in items)
 
 
-def test_without_pyav_the_message_says_what_to_install(
+def test_a_missing_pyav_is_reported_with_the_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = video(tmp_path / 'v.avi')

@@ -17,7 +17,7 @@ def image(value: int) -> np.ndarray:
     return np.full((2, 2, 3), value, np.uint8)
 
 
-def test_a_stamp_that_stands_still_or_goes_back_a_little_is_dropped_and_counted() -> None:
+def test_a_stamp_that_repeats_or_goes_back_slightly_is_dropped_and_counted() -> None:
     stamp_filter = StampFilter(2 * S)
     assert stamp_filter.admit(10 * S).accepted
     still, back = stamp_filter.admit(10 * S), stamp_filter.admit(9 * S)
@@ -32,18 +32,18 @@ def test_a_stamp_that_stands_still_or_goes_back_a_little_is_dropped_and_counted(
 
 
 @pytest.mark.parametrize(
-    ('stamp', 'words'), [(7 * S, 'back by 3.000'), (13 * S, 'forward by 3.000')]
+    ('stamp', 'message'), [(7 * S, 'back by 3.000'), (13 * S, 'forward by 3.000')]
 )
-def test_a_stamp_jump_resets_the_sampler(stamp: int, words: str) -> None:
+def test_a_stamp_jump_resets_the_sampler(stamp: int, message: str) -> None:
     stamp_filter = StampFilter(2 * S)
     stamp_filter.admit(10 * S)
     verdict = stamp_filter.admit(stamp)
-    assert verdict.accepted and verdict.reset_count == 1 and words in verdict.message
+    assert verdict.accepted and verdict.reset_count == 1 and message in verdict.message
     assert stamp_filter.resets == 1
     assert stamp_filter.admit(stamp + S).reset_count == 1
 
 
-def test_a_gap_of_exactly_max_gap_resets_nothing() -> None:
+def test_a_gap_of_exactly_max_gap_is_not_a_reset() -> None:
     stamp_filter = StampFilter(2 * S)
     stamp_filter.admit(10 * S)
     assert stamp_filter.admit(12 * S).reset_count == 0
@@ -57,7 +57,7 @@ def test_a_dropped_frame_does_not_move_the_reference_stamp() -> None:
     assert stamp_filter.admit(12 * S).reset_count == 0
 
 
-def test_a_change_of_size_is_reported_once_and_resets_nothing() -> None:
+def test_a_change_of_size_is_reported_once_and_is_not_a_reset() -> None:
     stamp_filter = StampFilter(2 * S)
     assert stamp_filter.admit(0, (480, 640)).message == ''
     verdict = stamp_filter.admit(S, (240, 320))
@@ -111,7 +111,7 @@ def test_a_slot_at_a_frame_is_filled_at_once() -> None:
     assert [s.image[0, 0, 0] for s in sampler.push(5 + 200 * MS, image(2))] == [1, 2]
 
 
-def test_after_drops_the_newest_slots_take_the_new_frame_and_older_ones_are_skipped() -> None:
+def test_after_drops_the_newest_slots_are_filled_and_older_slots_are_skipped() -> None:
     sampler = FrameSampler(100 * MS, 2 * S)
     sampler.push(0, image(0))
     slots = sampler.push(730 * MS, image(7), room=2)
@@ -123,7 +123,7 @@ def test_after_drops_the_newest_slots_take_the_new_frame_and_older_ones_are_skip
     assert sampler.skipped == 5
 
 
-def test_a_frame_is_repeated_no_longer_than_max_gap_and_the_rest_is_skipped() -> None:
+def test_a_frame_is_repeated_for_at_most_max_gap() -> None:
     sampler = FrameSampler(100 * MS, 300 * MS)
     sampler.push(0, image(0))
     slots = sampler.push(1000 * MS, image(1))

@@ -69,14 +69,14 @@ def test_a_budget_limits_the_number_of_segments(budget: float, segments: int) ->
     assert len(found) == segments + 1
 
 
-def test_a_join_may_cost_as_much_as_online() -> None:
+def test_the_merge_cost_threshold_is_the_same_as_online() -> None:
     """n k / (n + k) |m - r|^2 of two runs of length 6 and 3, at 90 degrees, is 4."""
     vectors = np.eye(2)[[0] * 6 + [1] * 3]
     for threshold, segments in ((3.99, 2), (4.01, 1)):
         assert len(clustered(vectors, threshold=threshold)) == segments
 
 
-def test_a_bad_vector_is_refused_and_changes_nothing() -> None:
+def test_an_invalid_vector_is_refused_and_leaves_the_state_unchanged() -> None:
     segmenter = OfflineSegmenter(SegmenterSettings(), 's')
     segmenter.push(hop(0, 0))
     with pytest.raises(InputError, match='finite'):
@@ -85,7 +85,7 @@ def test_a_bad_vector_is_refused_and_changes_nothing() -> None:
     assert end.previous is not None and end.previous.end_ns == 0 == first.stamp_ns
 
 
-def test_the_pipeline_accepts_it_and_decodes_each_segment_once() -> None:
+def test_the_pipeline_decodes_each_offline_segment_once() -> None:
     pipeline = Pipeline(fake_model(), segmenter=OfflineSegmenter(SegmenterSettings(), 'offline'))
     for n in range(60):
         assert (
@@ -115,7 +115,7 @@ def test_invalid_embeddings_are_rejected_and_leave_the_state_unchanged(
     assert [c.reason for c in offline.end()] == [Reason.FIRST, Reason.END]
 
 
-def test_lost_embeddings_begin_a_segment_as_online() -> None:
+def test_lost_embeddings_start_a_segment_as_online() -> None:
     found = []
     for segmenter in (
         OfflineSegmenter(SegmenterSettings(), 's'),
@@ -130,7 +130,7 @@ def test_lost_embeddings_begin_a_segment_as_online() -> None:
     assert found[0] == found[1] and [reason for reason, _ in found[0]][1] is Reason.RESET
 
 
-def test_segments_are_as_unfamiliar_as_their_hops_in_the_mean() -> None:
+def test_unfamiliarity_of_a_segment_is_the_mean_of_its_hops() -> None:
     offline = OfflineSegmenter(SegmenterSettings(), 's')
     for number in range(40):
         share = [0.25, 0.75][number % 2] if number < 20 else 0.0

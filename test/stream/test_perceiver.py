@@ -44,7 +44,7 @@ def feed(
     return found
 
 
-def test_one_embedding_a_hop_and_prompt_with_its_newest_frames_stamp() -> None:
+def test_each_hop_yields_one_embedding_per_prompt_with_the_newest_stamp() -> None:
     perceiver = Perceiver(FakeVision(), PerceptionSettings(prompts=('a', 'b')))
     found = feed(perceiver, ['red'] * 10, start=50)
     assert [e.stamp_ns for e in found[::2]] == [50 + (2 * k + 1) * 100 * MS for k in range(5)]
@@ -60,7 +60,7 @@ def test_window_start_is_the_oldest_attended_tubelet() -> None:
     assert [e.window_start_ns // HOP for e in found] == [max(0, k + 1 - window) for k in range(8)]
 
 
-def test_another_reset_count_resets_the_state() -> None:
+def test_a_new_reset_count_resets_the_state() -> None:
     perceiver = Perceiver(FakeVision())
     feed(perceiver, ['red'] * 5)
     found = feed(perceiver, ['blue'] * 4, start=30, reset_count=1)
@@ -69,7 +69,7 @@ def test_another_reset_count_resets_the_state() -> None:
     np.testing.assert_array_equal(found[-1].vector, fresh[-1].vector)
 
 
-def test_cameras_do_not_mix() -> None:
+def test_cameras_have_separate_states() -> None:
     perceiver, alone = Perceiver(FakeVision()), Perceiver(FakeVision())
     mixed = []
     for number in range(8):
@@ -81,7 +81,7 @@ def test_cameras_do_not_mix() -> None:
     np.testing.assert_array_equal([e.vector for e in front], [e.vector for e in expected])
 
 
-def test_prompts_change_at_once_or_not_at_all() -> None:
+def test_prompts_change_all_together_or_not_at_all() -> None:
     perceiver = Perceiver(FakeVision(), PerceptionSettings(prompts=('a',)))
     feed(perceiver, ['red'] * 2)
     for bad in (['x', 'x'], ['y' * 10_000_000], ['\0'], ['word ' * 65], ['x'] * 33):
@@ -106,7 +106,7 @@ def test_an_invalid_image_leaves_the_state_unchanged() -> None:
     )
 
 
-def test_predict_errors_name_the_missing_input() -> None:
+def test_predict_errors_describe_the_missing_input() -> None:
     perceiver = Perceiver(FakeVision())
     with pytest.raises(NoFrameError):
         perceiver.predict('', ['what?'])
@@ -122,25 +122,23 @@ def test_predict_errors_name_the_missing_input() -> None:
 
 
 @pytest.mark.parametrize(
-    ('prompts', 'words'),
+    ('prompts', 'message'),
     [(['a'] * 33, '33 prompts.* 32'), (['a', 'word ' * 65], '65 words')],
 )
-def test_predict_refuses_too_many_prompts_and_too_long_ones(
-    prompts: list[str], words: str
-) -> None:
+def test_predict_refuses_too_many_or_too_long_prompts(prompts: list[str], message: str) -> None:
     perceiver = Perceiver(FakeVision())
     feed(perceiver, ['red'] * 4)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         perceiver.predict('', prompts)
     assert len(perceiver.predict('', ['a'] * 32).vectors) == 32
 
 
-def test_a_standing_prompt_that_the_model_cannot_take_is_refused_at_once() -> None:
+def test_a_too_long_standing_prompt_is_refused_at_construction() -> None:
     with pytest.raises(InputError, match='65 words'):
         Perceiver(FakeVision(), PerceptionSettings(prompts=('word ' * 65,)))
 
 
-def test_predict_now_is_the_newest_hop() -> None:
+def test_predict_without_a_span_equals_the_newest_hop() -> None:
     perceiver = Perceiver(FakeVision(), PerceptionSettings(prompts=('what?',)))
     newest = feed(perceiver, ['red'] * 6 + ['blue'] * 4)[-1]
     found = perceiver.predict('', ['what?', 'other'])
@@ -149,14 +147,14 @@ def test_predict_now_is_the_newest_hop() -> None:
     assert found.vectors.shape == (2, 8)
 
 
-def keeping(vision: FakeVision | None = None, **settings: Any) -> Perceiver:
+def perceiver_with_frame_store(vision: FakeVision | None = None, **settings: Any) -> Perceiver:
     """Return a perceiver with a frame store."""
     frame_store = FrameStore(FACTS, FrameStoreSettings(**settings))
     return Perceiver(vision or FakeVision(), PerceptionSettings(prompts=('what?',)), frame_store)
 
 
-def test_predict_of_a_span_sees_that_span() -> None:
-    perceiver = keeping()
+def test_predict_of_a_span_uses_the_frames_of_that_span() -> None:
+    perceiver = perceiver_with_frame_store()
     hops = feed(perceiver, ['red'] * 20 + ['blue'] * 20)
     found = perceiver.predict('', ['what?'], 1000 * MS, 1900 * MS)
     np.testing.assert_allclose(found.vectors[0], hops[6].vector, atol=1e-6)
@@ -168,13 +166,13 @@ def test_predict_of_a_span_sees_that_span() -> None:
 
 
 def test_a_span_with_deleted_frames_is_rejected() -> None:
-    perceiver = keeping(kept_s=1.0)
+    perceiver = perceiver_with_frame_store(kept_s=1.0)
     feed(perceiver, ['red'] * 128)
     with pytest.raises(NotStoredError, match=r'1\.000 s to 1\.900 s .* \(stored: 11\.6'):
         perceiver.predict('', ['what?'], 1000 * MS, 1900 * MS)
 
 
-def test_without_frame_store_there_is_no_past() -> None:
+def test_predict_of_a_span_requires_a_frame_store() -> None:
     perceiver = Perceiver(FakeVision())
     feed(perceiver, ['red'] * 20)
     with pytest.raises(NotStoredError, match=r'stored: none'):
@@ -182,7 +180,7 @@ def test_without_frame_store_there_is_no_past() -> None:
 
 
 def test_a_span_with_gaps_is_evaluated_in_its_stored_parts() -> None:
-    perceiver = keeping()
+    perceiver = perceiver_with_frame_store()
     feed(perceiver, ['red'] * 10)
     feed(perceiver, ['blue'] * 10, start=9000 * MS, reset_count=1)
     found = perceiver.predict('', ['what?'], 200 * MS, 9500 * MS)
@@ -197,8 +195,8 @@ def test_a_span_with_gaps_is_evaluated_in_its_stored_parts() -> None:
 
 
 def test_each_segment_of_a_long_span_is_evaluated() -> None:
-    vision = Remembering()
-    perceiver = keeping(vision)
+    vision = StateRecordingVision()
+    perceiver = perceiver_with_frame_store(vision)
     assert perceiver.frame_store is not None
     feed(perceiver, ['red'] * 200 + ['blue'] * 100 + ['green'] * 100)
     for start_ns, end_ns in ((0, 20_100 * MS), (20_100 * MS, 30_100 * MS)):
@@ -223,7 +221,7 @@ def ended(start_ns: int, end_ns: int) -> Change:
 
 
 def test_a_short_span_is_evaluated_window_by_window() -> None:
-    perceiver = keeping()
+    perceiver = perceiver_with_frame_store()
     feed(perceiver, ['red'] * 42 + ['blue'] * 4 + ['red'] * 40)
     found = perceiver.predict('', ['what?'], 1000 * MS, 7000 * MS)
     assert [(window.start_ns // MS, window.end_ns // MS) for window in found.windows] == [
@@ -234,14 +232,14 @@ def test_a_short_span_is_evaluated_window_by_window() -> None:
 
 
 def test_many_short_runs_are_sampled() -> None:
-    perceiver = keeping()
+    perceiver = perceiver_with_frame_store()
     for reset_count in range(30):
         feed(perceiver, ['red'] * 4, start=reset_count * 3000 * MS, reset_count=reset_count)
     assert len(perceiver.predict('', ['what?'], 1).windows) <= 16
 
 
 def test_a_long_span_without_segments_is_sampled() -> None:
-    perceiver = keeping()
+    perceiver = perceiver_with_frame_store()
     feed(perceiver, ['red'] * 1000 + ['blue'] * 1000)
     found = perceiver.predict('', ['what?'], 1)
     assert len(found.windows) == 16
@@ -251,7 +249,7 @@ def test_a_long_span_without_segments_is_sampled() -> None:
 
 def test_the_stream_continues_between_steps_of_a_past_prediction() -> None:
     vision = FakeVision()
-    perceiver, alone = keeping(vision), keeping()
+    perceiver, alone = perceiver_with_frame_store(vision), perceiver_with_frame_store()
     feed(perceiver, ['red'] * 20 + ['blue'] * 20)
     feed(alone, ['red'] * 20 + ['blue'] * 20)
     expected = alone.predict('', ['what?'], 1000 * MS, 3000 * MS)
@@ -303,21 +301,21 @@ def live(
 ) -> tuple[Perceiver, list[int]]:
     """Simulate the node's newest-frame queue with `hop_ns` per hop; return the latencies."""
     perceiver, latencies = Perceiver(vision), []
-    now = looked_at = 0
-    while looked_at < count - 1:
-        newest = min(max(now // frame_ns, looked_at + 1), count - 1)
+    now = processed = 0
+    while processed < count - 1:
+        newest = min(max(now // frame_ns, processed + 1), count - 1)
         now = max(now, newest * frame_ns)
         frame = Frame(newest * frame_ns, numbered(newest))
-        for [embedding] in perceiver.see(frame, dropped=newest > looked_at + 1):
+        for [embedding] in perceiver.see(frame, dropped=newest > processed + 1):
             now += hop_ns
             latencies.append(now - embedding.stamp_ns)
-        looked_at = newest
+        processed = newest
     return perceiver, latencies
 
 
 @pytest.mark.parametrize('frame_ns', [100 * MS, 33 * MS])
 @pytest.mark.parametrize('load', [1.1, 2.0])
-def test_under_overload_every_hop_sees_something_new_and_is_soon_done(
+def test_under_overload_every_hop_has_a_new_frame_and_bounded_latency(
     load: float, frame_ns: int
 ) -> None:
     hop_ns, seconds = round(load * HOP), 60
@@ -333,7 +331,7 @@ def test_under_overload_every_hop_sees_something_new_and_is_soon_done(
 
 
 @pytest.mark.parametrize('rate_hz', [2.5, 5.0])
-def test_a_slow_camera_is_not_seen_to_stand_still(rate_hz: float) -> None:
+def test_hops_of_a_slow_camera_rarely_repeat_one_frame(rate_hz: float) -> None:
     vision = NumberedVision()
     perceiver = Perceiver(vision)
     for number in range(60):
@@ -345,7 +343,7 @@ def test_a_slow_camera_is_not_seen_to_stand_still(rate_hz: float) -> None:
     assert perceiver.skipped_slots == 0
 
 
-def test_a_camera_of_the_models_rate_has_every_frame_seen_once() -> None:
+def test_a_camera_at_the_models_rate_has_every_frame_encoded_once() -> None:
     vision, rng = NumberedVision(), np.random.default_rng(0)
     perceiver = Perceiver(vision)
     for number in range(60):
@@ -355,21 +353,21 @@ def test_a_camera_of_the_models_rate_has_every_frame_seen_once() -> None:
     assert seen == list(range(len(seen))) and len(seen) >= 58
 
 
-def test_fast_cameras_under_overload_lose_no_slot_to_the_rule_for_slow_ones() -> None:
+def test_fast_cameras_under_overload_account_for_every_slot() -> None:
     """Only the newest frame is queued, as in the node; a hop takes 30 to 70 ms."""
     vision, rng, now = NumberedVision(), np.random.default_rng(0), 0
-    perceiver, looked_at = Perceiver(vision), {name: -1 for name in 'abc'}
+    perceiver, processed = Perceiver(vision), {name: -1 for name in 'abc'}
     slots = 0
     while now < 60_000 * MS:
-        for name in looked_at:
+        for name in processed:
             newest = now // (33 * MS)
-            if newest == looked_at[name]:
+            if newest == processed[name]:
                 continue
             frame = Frame(newest * 33 * MS, numbered(newest), name)
-            for _ in perceiver.see(frame, dropped=newest > looked_at[name] + 1):
+            for _ in perceiver.see(frame, dropped=newest > processed[name] + 1):
                 now += round(rng.uniform(30, 70) * MS)
                 slots += 2
-            looked_at[name] = newest
+            processed[name] = newest
         now += MS
     assert abs(slots + perceiver.skipped_slots - 3 * 600) <= 9
 
@@ -382,7 +380,7 @@ def test_a_fast_camera_with_dropped_frames_skips_no_slot_if_time_suffices() -> N
     assert max(latencies) <= 2 * HOP
 
 
-def test_each_hop_is_yielded_when_it_is_done() -> None:
+def test_each_hop_is_yielded_before_the_next_is_computed() -> None:
     vision = NumberedVision()
     perceiver = Perceiver(vision)
     assert list(perceiver.see(Frame(0, solid_image('red')))) == []
@@ -396,7 +394,7 @@ def test_stamps_far_from_zero_give_the_same_vectors() -> None:
     np.testing.assert_array_equal([e.vector for e in near], [e.vector for e in far])
 
 
-class Remembering(FakeVision):
+class StateRecordingVision(FakeVision):
     """Vision side that records the colors in the state at each answer."""
 
     def __init__(self) -> None:
@@ -408,9 +406,9 @@ class Remembering(FakeVision):
         return super().predict(state, prompts)
 
 
-def test_another_epoch_has_caches_of_its_own() -> None:
-    vision = Remembering()
-    perceiver = keeping(vision)
+def test_a_reset_clears_the_caches() -> None:
+    vision = StateRecordingVision()
+    perceiver = perceiver_with_frame_store(vision)
     feed(perceiver, ['red'] * 10)
     vision.seen.clear()
     feed(perceiver, ['blue'] * 4, start=60_000 * MS, reset_count=1)
@@ -420,9 +418,9 @@ def test_another_epoch_has_caches_of_its_own() -> None:
     assert not any('red' in seen for seen in vision.seen)
 
 
-def test_a_span_is_streamed_from_one_window_before_it() -> None:
-    vision = Remembering()
-    perceiver = keeping(vision)
+def test_a_span_is_evaluated_with_one_window_of_context() -> None:
+    vision = StateRecordingVision()
+    perceiver = perceiver_with_frame_store(vision)
     feed(perceiver, [c for c in ('red', 'green', 'blue', 'yellow', 'white') for _ in range(4)])
     vision.seen.clear()
     perceiver.predict('camera', ['a'], start_ns=1700 * MS, end_ns=1800 * MS)
@@ -430,6 +428,6 @@ def test_a_span_is_streamed_from_one_window_before_it() -> None:
     assert first == ['blue', 'blue', 'yellow', 'yellow', 'white']
 
 
-def test_unit_leaves_zero_alone() -> None:
+def test_unit_leaves_zero_vectors_unchanged() -> None:
     rows = unit(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32))
     np.testing.assert_allclose(rows, [[0.6, 0.8], [0.0, 0.0]], atol=1e-7)

@@ -44,7 +44,7 @@ def test_the_first_embedding_opens_segment_zero() -> None:
 
 
 @pytest.mark.parametrize('last', [2, 3, 5, 8])
-def test_the_farther_off_the_sooner_by_wards_criterion(last: int) -> None:
+def test_larger_changes_are_confirmed_sooner_by_wards_criterion(last: int) -> None:
     settings, before = SegmenterSettings(0.9, 2, 0.6, 2.0), 40
     # What `last` hops at this distance cost beside the 40: n k / (n + k) |m - r|^2.
     distance = 0.9 / (2 * before * last / (before + last))
@@ -55,7 +55,7 @@ def test_the_farther_off_the_sooner_by_wards_criterion(last: int) -> None:
 
 
 @pytest.mark.parametrize('noise', [0.0, 0.3, 0.6, 1.0])
-def test_one_default_serves_quiet_and_noisy_streams(noise: float) -> None:
+def test_the_default_threshold_suits_quiet_and_noisy_streams(noise: float) -> None:
     rng, meanings = np.random.default_rng(1), np.eye(256)[[0, 1, 0, 2]]
     vectors = np.repeat(meanings, 50, axis=0)
     vectors = vectors + noise / 16 * rng.normal(size=vectors.shape)
@@ -66,7 +66,7 @@ def test_one_default_serves_quiet_and_noisy_streams(noise: float) -> None:
     assert starts == [50, 100, 150]
 
 
-def test_a_change_needs_confirmation_and_dates_back_to_its_first_hop() -> None:
+def test_a_change_requires_confirmation_and_starts_at_its_first_hop() -> None:
     changes = run([0] * 10 + [90] * 3)
     assert [c.reason for c in changes] == [Reason.FIRST, Reason.MEANING]
     change = changes[1]
@@ -115,9 +115,7 @@ def test_pending_change_does_not_trigger_drift_update() -> None:
 @pytest.mark.parametrize(
     ('stamp', 'window_start', 'reset_count'), [(3, 3, 1), (9, 9, 1), (12, 12, 1), (50, 49, 0)]
 )
-def test_a_reset_of_the_vision_opens_a_segment(
-    stamp: int, window_start: int, reset_count: int
-) -> None:
+def test_a_state_reset_opens_a_segment(stamp: int, window_start: int, reset_count: int) -> None:
     segmenter = Segmenter(SETTINGS, 's')
     for n in range(10):
         segmenter.push(hop(n, 0))
@@ -128,7 +126,7 @@ def test_a_reset_of_the_vision_opens_a_segment(
 
 
 @pytest.mark.parametrize('stamp', [9, 8, 3, 0])
-def test_a_stamp_that_stands_still_or_goes_back_is_refused(stamp: int) -> None:
+def test_a_stamp_that_repeats_or_goes_back_is_refused(stamp: int) -> None:
     segmenter, clean = Segmenter(SETTINGS, 's'), Segmenter(SETTINGS, 's')
     for n in range(10):
         segmenter.push(hop(n, 0))
@@ -146,7 +144,7 @@ def test_a_stamp_that_stands_still_or_goes_back_is_refused(stamp: int) -> None:
 
 
 @pytest.mark.parametrize('how', ['a change', 'a reset', 'the end'])
-def test_a_segment_with_an_outdated_text_drifts_before_it_ends(how: str) -> None:
+def test_a_drifted_segment_is_updated_before_it_ends(how: str) -> None:
     segmenter = Segmenter(SegmenterSettings(5.0, 2, 0.0, 0.1), 's')
     for n, angle in enumerate([0] * 4 + [40] * 4):  # too little to begin a segment with
         changes = segmenter.push(hop(n, angle))
@@ -178,7 +176,7 @@ def test_the_end_of_a_segment_includes_settled_vectors() -> None:
     assert ended([0] * 4 + [40] * 4 + [0] * 4 + [180] * 8) == []
 
 
-def test_lost_hops_are_no_reset_while_the_windows_overlap() -> None:
+def test_lost_hops_are_not_a_reset_while_windows_overlap() -> None:
     segmenter = Segmenter(SETTINGS, 's')
     segmenter.push(hop(0, 0))
     assert segmenter.push(hop(5, 0)) == []
@@ -212,7 +210,7 @@ def test_single_images_at_a_slow_rate_are_one_stream_once_the_hop_is_known() -> 
     ]
 
 
-def test_a_constant_stream_is_one_segment_for_ever() -> None:
+def test_a_constant_stream_is_one_segment() -> None:
     """Its noise decreases to zero, and rounding errors must not begin a segment."""
     vector = np.random.default_rng(0).normal(size=64)
     vector = np.asarray(vector / np.linalg.norm(vector), np.float32)
@@ -242,7 +240,7 @@ def test_end_closes_every_stream_once() -> None:
 
 
 @pytest.mark.parametrize('bad', [[np.nan, 0, 0], [np.inf, 0, 0], [0, 0, 0], [1, 0]])
-def test_a_bad_vector_is_refused_and_changes_nothing(bad: list[float]) -> None:
+def test_an_invalid_vector_is_refused_and_leaves_the_state_unchanged(bad: list[float]) -> None:
     segmenter, clean = Segmenter(SETTINGS, 's'), Segmenter(SETTINGS, 's')
     for n in range(5):
         segmenter.push(hop(n, 0))
@@ -257,7 +255,7 @@ def test_a_bad_vector_is_refused_and_changes_nothing(bad: list[float]) -> None:
     assert found
 
 
-def test_streams_that_pile_up_end_with_the_oldest() -> None:
+def test_beyond_the_maximum_number_of_streams_the_oldest_ends() -> None:
     segmenter = Segmenter(SETTINGS, 's')
     for n in range(MAX_STREAMS):
         segmenter.push(hop(n, 0, StreamKey('camera', str(n), 'model')))
@@ -266,7 +264,7 @@ def test_streams_that_pile_up_end_with_the_oldest() -> None:
     assert opened.reason is Reason.FIRST
 
 
-def test_end_closes_the_streams_that_are_picked() -> None:
+def test_end_closes_the_selected_streams() -> None:
     segmenter = Segmenter(SETTINGS, 's')
     other = StreamKey('rear', 'what?', 'model')
     segmenter.push(hop(0, 0))
@@ -276,7 +274,7 @@ def test_end_closes_the_streams_that_are_picked() -> None:
     assert segmenter.push(hop(1, 0)) == []
 
 
-def test_a_second_segmenter_of_a_session_counts_on() -> None:
+def test_segment_ids_continue_in_a_second_segmenter_of_a_session() -> None:
     next_id: dict[StreamKey, int] = {}
     ids = [Segmenter(SETTINGS, 's', next_id).push(hop(0, 0))[0].segment_id for _ in range(3)]
     assert ids == [0, 1, 2]
@@ -299,7 +297,7 @@ def shared(number: int, degrees: float, unfamiliar: float) -> Embedding:
     return replace(hop(number, degrees), unfamiliar=unfamiliar)
 
 
-def test_a_segment_is_as_unfamiliar_as_its_hops_in_the_mean() -> None:
+def test_unfamiliarity_of_a_segment_is_the_mean_of_its_hops() -> None:
     segmenter, changes = Segmenter(SETTINGS, 's'), list[Change]()
     shares = [0.25, *[0.125] * 11, *[0.75, 0.25, 0.25]]
     for number, share in enumerate(shares):
@@ -322,7 +320,7 @@ def test_a_segment_that_becomes_familiar_is_decoded_again() -> None:
     assert familiar.segment_id == first.segment_id
 
 
-def test_late_subscribers_get_the_familiarity_that_was_last_published() -> None:
+def test_late_subscribers_get_the_last_published_unfamiliarity() -> None:
     segmenter = Segmenter(SETTINGS, 's')
     for number in range(60):
         segmenter.push(shared(number, 0, 0.9 if number < 4 else 0.0))

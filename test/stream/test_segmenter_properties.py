@@ -102,7 +102,7 @@ def test_a_constant_stream_is_one_segment(
 
 
 @given(streams(), streams(OTHER), settings_of, seeds)
-def test_it_does_not_matter_how_streams_are_cut_and_mixed(
+def test_interleaved_streams_give_the_same_changes_as_separate_streams(
     one: list[Embedding], other: list[Embedding], settings: SegmenterSettings, seed: int
 ) -> None:
     alone = [push_all(Segmenter(settings, 's'), stream) for stream in (one, other)]
@@ -118,7 +118,9 @@ def test_it_does_not_matter_how_streams_are_cut_and_mixed(
 
 
 @given(streams(), seeds)
-def test_a_rotation_of_all_vectors_changes_nothing(stream: list[Embedding], seed: int) -> None:
+def test_changes_are_invariant_to_a_rotation_of_all_vectors(
+    stream: list[Embedding], seed: int
+) -> None:
     turn, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(DIM, DIM)))
     turned = [
         dataclasses.replace(e, vector=(turn @ e.vector.astype(float)).astype(np.float32))
@@ -129,7 +131,7 @@ def test_a_rotation_of_all_vectors_changes_nothing(stream: list[Embedding], seed
 
 
 @given(st.lists(streams(), min_size=1, max_size=8), st.floats(0.5, 60.0))
-def test_no_span_has_more_texts_than_its_budget_and_a_fixed_number(
+def test_texts_in_every_span_are_bounded_by_the_budget(
     parts: list[list[Embedding]], budget: float
 ) -> None:
     settings = SegmenterSettings(0.3, 1, 0.0, 0.01, budget)

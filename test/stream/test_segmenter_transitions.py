@@ -29,7 +29,7 @@ def hop(number: int, degrees: float, reset_count: int = 0) -> Embedding:
     return Embedding(number * HOP, max(0, number - 8) * HOP, KEY, vector, reset_count)
 
 
-def filled(angles: list[float], settings: SegmenterSettings = SETTINGS) -> Segmenter:
+def segmenter_of(angles: list[float], settings: SegmenterSettings = SETTINGS) -> Segmenter:
     """Return a segmenter whose stream had these embeddings."""
     segmenter = Segmenter(settings, 's')
     for number, degrees in enumerate(angles):
@@ -37,7 +37,7 @@ def filled(angles: list[float], settings: SegmenterSettings = SETTINGS) -> Segme
     return segmenter
 
 
-def signaled(segmenter: Segmenter, signal: Signal, number: int) -> list[Change]:
+def changes_of(segmenter: Segmenter, signal: Signal, number: int) -> list[Change]:
     """Give a stream with `number` embeddings near 0 degrees a signal and return its changes."""
     if signal is Signal.END:
         return segmenter.end()
@@ -61,12 +61,12 @@ CELLS = [
 
 
 @pytest.mark.parametrize(('phase', 'signal', 'reasons', 'opened'), CELLS)
-def test_a_signal_gives_its_changes(
+def test_each_signal_yields_the_expected_changes(
     phase: StreamPhase, signal: Signal, reasons: list[Reason], opened: int
 ) -> None:
     number = 10 if phase is OPEN else 0
-    segmenter = filled([0] * number)
-    assert [c.reason for c in signaled(segmenter, signal, number)] == reasons
+    segmenter = segmenter_of([0] * number)
+    assert [c.reason for c in changes_of(segmenter, signal, number)] == reasons
     assert len(segmenter.opened()) == opened
 
 
@@ -75,18 +75,18 @@ def test_a_signal_gives_its_changes(
     ('signal', 'reason'),
     [(Signal.CHANGE, MEANING), (Signal.RESET, Reason.RESET), (Signal.END, Reason.END)],
 )
-def test_a_drift_of_the_end_comes_before_the_segment_closes(
+def test_a_drift_at_the_end_is_reported_before_the_segment_closes(
     signal: Signal, reason: Reason
 ) -> None:
-    segmenter = filled([0] * 10 + [12] * 4, replace(SETTINGS, drift_threshold=0.02))
-    changes = signaled(segmenter, signal, 14)
+    segmenter = segmenter_of([0] * 10 + [12] * 4, replace(SETTINGS, drift_threshold=0.02))
+    changes = changes_of(segmenter, signal, 14)
     assert [c.reason for c in changes] == [DRIFT, reason]
     np.testing.assert_allclose(changes[0].vector, hop(0, 12).vector, atol=1e-6)
     assert changes[0].segment_id == 0
 
 
 def test_an_embedding_of_an_open_segment_reports_a_drift_of_its_mean() -> None:
-    segmenter = filled([0] * 5, SegmenterSettings(90.0, 2, 0.0, 0.1))
+    segmenter = segmenter_of([0] * 5, SegmenterSettings(90.0, 2, 0.0, 0.1))
     changes = [segmenter.push(hop(n, 40)) for n in range(5, 65)]
     reported = [n for n, found in enumerate(changes, 5) if found]
     assert {c.reason for found in changes for c in found} == {DRIFT}
@@ -98,7 +98,7 @@ def test_a_stream_without_a_segment_has_no_change_reset_or_end() -> None:
     assert absent == {(CLOSED, signal) for signal in Signal if signal is not Signal.EMBEDDING}
 
 
-def test_the_table_has_the_observed_transitions() -> None:
+def test_the_transition_table_equals_the_observed_transitions() -> None:
     expected = {(phase, signal): reasons for phase, signal, reasons, _ in CELLS}
     for cell, step in TRANSITIONS.items():
         assert [step.reason] * (step.reason is not None) == expected[cell]

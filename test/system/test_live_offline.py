@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The running stack with `vljepa play --lossless` gives the same events as `vljepa annotate`.
+"""The running stack with `vljepa play --lossless` publishes the same events as `vljepa annotate`.
 
 Four processes over DDS against the pipeline in this process: ids, states, texts, and spans to the
 nanosecond.
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import bags
-from helpers.annotated_bags import SAYS, SHORT, film, save_start, tune_config
+from helpers.annotated_bags import CAPTIONS, SHORT, film, save_start, tune_config
 from helpers.node_harness import LATCHED, RELIABLE, Bench, eventually, values_of
 from helpers.ros_processes import NODES, ROOT, Process, Processes, play
 from std_msgs.msg import Header
@@ -31,7 +31,7 @@ from vljepa_ros.pipeline import Pipeline
 from vljepa_ros.sources import open_source
 from vljepa_ros.train.fine_tuning.run import tune
 
-# So fine that a model of random weights finds segments, drift and all.
+# So low that a model with random weights yields segments and drift updates.
 FINE = {
     'change_threshold': 0.02,
     'confirm_hops': 2,
@@ -62,18 +62,19 @@ class Stack:
             )
             self.processes[node] = processes.start(node, f'/{name}', mine)
         for node, process in self.processes.items():
-            process.says(f'[{name}.{node}]: active')
+            process.wait_for_line(f'[{name}.{node}]: active')
         self._bench, self._name = bench, name
-        self.embeddings = bench.hear(SemanticEmbedding, f'/{name}/semantic_embedding', RELIABLE)
-        self.events = bench.hear(TextEvent, f'/{name}/text_event', LATCHED)
-        self.processed = bench.hear(Header, f'/{name}/frame_processed', RELIABLE)
+        self.embeddings = bench.collect(SemanticEmbedding, f'/{name}/semantic_embedding', RELIABLE)
+        self.events = bench.collect(TextEvent, f'/{name}/text_event', LATCHED)
+        self.processed = bench.collect(Header, f'/{name}/frame_processed', RELIABLE)
 
     def settle(self, decodes: int) -> None:
         """Wait until all embeddings and changes are processed, with this number of decodes."""
 
         def counts(node: str, key: str) -> list[int]:
             mine = [s for s in self._bench.diagnostics if s.name == f'/{self._name}/{node}']
-            return [int(values_of(s).get(key, 0)) for s in mine[-2:]]  # two: nothing moves
+            # Two equal values in sequence: no message is pending.
+            return [int(values_of(s).get(key, 0)) for s in mine[-2:]]
 
         eventually(
             lambda: (
@@ -112,8 +113,8 @@ def offline(model: str, folder: Path, settings: Settings) -> tuple[list[Event], 
     return events + pipeline.finish(), decodes
 
 
-def same(live: list[Event], expected: list[Event]) -> None:
-    """Return all fields except the session."""
+def assert_same_events(live: list[Event], expected: list[Event]) -> None:
+    """Assert that events are equal except for the session."""
 
     def plain(event: Event) -> tuple[Any, ...]:
         return (
@@ -133,7 +134,7 @@ def same(live: list[Event], expected: list[Event]) -> None:
 
 
 @pytest.fixture(scope='module')
-def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def changing_colors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write twenty seconds of changing colors with noise, stamp jitter and one gap."""
     rng = np.random.default_rng(4)
     rows, stamp_ns = [], bags.START_NS
@@ -145,11 +146,11 @@ def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append((bags.TOPIC, stamp_ns, bags.compressed(stamp_ns, bags.jpeg(image))))
         stamp_ns += 100_000_000 + int(rng.integers(-20_000_000, 20_000_000))
         stamp_ns += 3_000_000_000 if number == 120 else 0
-    return bags.write(tmp_path_factory.mktemp('moving') / 'bag', rows)
+    return bags.write(tmp_path_factory.mktemp('changing_colors') / 'bag', rows)
 
 
-def test_the_running_stack_gives_the_same_events_as_annotate(
-    ros: int, processes: Processes, bench: Bench, tiny_folder: Path, moving: Path
+def test_the_running_stack_publishes_the_same_events_as_annotate(
+    ros: int, processes: Processes, bench: Bench, tiny_folder: Path, changing_colors: Path
 ) -> None:
     stack = Stack(
         processes,
@@ -157,12 +158,12 @@ def test_the_running_stack_gives_the_same_events_as_annotate(
         'live',
         {'model': str(tiny_folder), 'prompts': ['What is happening?', 'Which colour?'], **FINE},
     )
-    found = play(ros, moving, '--lossless', '--namespace', 'live', '--json')
+    found = play(ros, changing_colors, '--lossless', '--namespace', 'live', '--json')
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)['messages'] == 200
     expected, decodes = offline(
         str(tiny_folder),
-        moving,
+        changing_colors,
         Settings(
             PerceptionSettings(prompts=('What is happening?', 'Which colour?')),
             SegmenterSettings(
@@ -175,7 +176,7 @@ def test_the_running_stack_gives_the_same_events_as_annotate(
     ended = [event for event in expected if event.state is State.ENDED]
     assert len(ended) >= 8 and len({event.state for event in expected}) == 3
     by_stream: Callable[[Event], Any] = lambda event: event.key.prompt  # noqa: E731
-    same(sorted(live, key=by_stream), sorted(expected, key=by_stream))
+    assert_same_events(sorted(live, key=by_stream), sorted(expected, key=by_stream))
     assert len(stack.processed) >= 200
 
 
@@ -224,7 +225,7 @@ def test_the_shipped_model_live_equals_annotate_on_the_sample(
     ]
 
 
-def test_a_model_that_was_tuned_on_a_bag_runs_in_the_stack(
+def test_a_fine_tuned_model_runs_in_the_stack(
     ros: int, processes: Processes, bench: Bench, tmp_path: Path
 ) -> None:
     """docs/guide/fine_tuning.md, last step: the stack reports new texts and the new model id."""
@@ -243,39 +244,41 @@ def test_a_model_that_was_tuned_on_a_bag_runs_in_the_stack(
     expected, decodes = offline(str(folder), Path(shown.source), Settings())
     stack.settle(decodes)
     live = stack.end(len(expected))
-    same(live, expected)
+    assert_same_events(live, expected)
     assert {event.key.model_id.partition('-')[0] for event in live} == {'mine'}
     # All words come from the annotations; after such a short training, whether whole sentences are
     # right depends on the machine's arithmetic.
     texts = [event.text for event in live if event.state is State.ENDED]
-    known = {word for text in SAYS.values() for word in text.lower().split()}
+    known = {word for text in CAPTIONS.values() for word in text.lower().split()}
     assert len(texts) >= 5 and all(texts)
     assert {word for text in texts for word in text.split()} <= known
 
 
-def test_play_reports_missing_subscribers(ros: int, moving: Path) -> None:
-    found = play(ros, moving, '--lossless', '--timeout', '1', '--namespace', 'nobody')
+def test_play_reports_missing_subscribers(ros: int, changing_colors: Path) -> None:
+    found = play(ros, changing_colors, '--lossless', '--timeout', '1', '--namespace', 'missing')
     assert found.returncode == 2 and found.stdout == '' and found.stderr.count('\n') == 1
-    assert 'no subscriber' in found.stderr and '/nobody/frame_processed' in found.stderr
+    assert 'no subscriber' in found.stderr and '/missing/frame_processed' in found.stderr
 
 
-def test_play_at_a_rate_keeps_time_stamps_and_clock(ros: int, bench: Bench, moving: Path) -> None:
+def test_play_at_a_rate_keeps_stamps_and_publishes_the_clock(
+    ros: int, bench: Bench, changing_colors: Path
+) -> None:
     from rosgraph_msgs.msg import Clock
     from sensor_msgs.msg import CompressedImage
 
     from vljepa_ros.nodes.conversions import to_ns
 
-    pictures = bench.hear(CompressedImage, '/elsewhere')
-    clock = bench.hear(Clock, '/clock')
+    images = bench.collect(CompressedImage, '/elsewhere')
+    clock = bench.collect(Clock, '/clock')
     found = play(
-        ros, moving, '--rate', '8', '--topic-remap', f'{bags.TOPIC}:=/elsewhere', '--json'
+        ros, changing_colors, '--rate', '8', '--topic-remap', f'{bags.TOPIC}:=/elsewhere', '--json'
     )
     assert found.returncode == 0, found.stderr
     assert 23 / 8 - 0.1 <= json.loads(found.stdout)['seconds'] < 23
-    assert len(pictures.wait(200, 5.0)) == 200
-    stamps = [to_ns(message.header.stamp) for message in pictures]
-    assert stamps == [frame.stamp_ns for frame in open_source(moving)]
-    assert {message.header.frame_id for message in pictures} == {'optical'}
+    assert len(images.wait(200, 5.0)) == 200
+    stamps = [to_ns(message.header.stamp) for message in images]
+    assert stamps == [frame.stamp_ns for frame in open_source(changing_colors)]
+    assert {message.header.frame_id for message in images} == {'optical'}
     ticks = [to_ns(message.clock) for message in clock]
     assert ticks == sorted(ticks) and ticks[-1] == stamps[-1]
     assert set(ticks) - set(stamps)  # the clock runs between images, too

@@ -24,15 +24,15 @@ from vljepa_ros.core.types import Basis
 from vljepa_ros.nodes.conversions import to_ns
 
 SAMPLE = ROOT / 'samples' / 'bench'
-TRUTH = json.loads((SAMPLE / 'ground_truth.json').read_text())
-START_S = TRUTH['start_ns'] / 1e9
+GROUND_TRUTH = json.loads((SAMPLE / 'ground_truth.json').read_text())
+START_S = GROUND_TRUTH['start_ns'] / 1e9
 YES_NO = ['yes', 'no']
 PROMPTS = ['What is happening?', 'Is the light on?']
 
 
 def span(phase: str) -> tuple[float, float]:
     """Return the first annotation of a phase, in seconds of ROS time."""
-    found = next(item for item in TRUTH['annotations'] if item['phase'] == phase)
+    found = next(item for item in GROUND_TRUTH['annotations'] if item['phase'] == phase)
     return START_S + found['start'], START_S + found['end']
 
 
@@ -50,10 +50,10 @@ class Robot:
         camera = {'camera.topic': '/camera/image_raw', 'camera.transport': 'compressed'}
         self.nodes = {name: self.start(name, camera) for name in NODES}
         for node in self.nodes.values():
-            node.says('active')
+            node.wait_for_line('active')
         self.client = Client('/planner', timeout_s=30.0, context=rclpy.get_default_context())
         self.bench = Bench()
-        self.embeddings = self.bench.hear(
+        self.embeddings = self.bench.collect(
             SemanticEmbedding, '/planner/semantic_embedding', RELIABLE
         )
         self.watched: dict[str, Watching] = {}
@@ -78,7 +78,7 @@ class Robot:
         self.watched['over'] = self.client.watch('the yellow globe is gone', timeout_s=1.0)
         eventually(lambda: all(w.goal and w.goal.accepted for w in self.watched.values()))
 
-    def see(self) -> None:
+    def play_sample(self) -> None:
         """Play the whole sample."""
         found = play(self._domain, SAMPLE, '--lossless', '--namespace', 'planner')
         assert found.returncode == 0, found.stderr
@@ -91,13 +91,13 @@ def robot(
     made = Robot(processes, ros, tmp_path_factory.mktemp('planner'))
     made.set_prompts(PROMPTS)
     made.watch()
-    made.see()
+    made.play_sample()
     yield made
     made.client.close()
     made.bench.close()
 
 
-def test_a_watch_fires_when_the_light_goes_and_only_once_it_did(robot: Robot) -> None:
+def test_a_watch_fires_only_when_the_light_goes_off(robot: Robot) -> None:
     dark_s, _ = span('dark')
     moment = robot.watched['the light is off'].result(10)
     assert moment is not None
@@ -106,7 +106,7 @@ def test_a_watch_fires_when_the_light_goes_and_only_once_it_did(robot: Robot) ->
     robot.watched['the yellow globe is gone'].cancel()
 
 
-def test_a_watch_ends_by_its_condition_its_timeout_or_cancellation(robot: Robot) -> None:
+def test_a_watch_ends_by_condition_timeout_or_cancellation(robot: Robot) -> None:
     _, begun_s = span('rest')
     moment = robot.watched['until not'].result(10)
     assert moment is not None
@@ -117,15 +117,15 @@ def test_a_watch_ends_by_its_condition_its_timeout_or_cancellation(robot: Robot)
     assert late.result(10) is None
 
 
-def test_now_is_the_newest_image(robot: Robot) -> None:
+def test_questions_about_now_use_the_newest_image(robot: Robot) -> None:
     newest_ns = max(to_ns(message.header.stamp) for message in robot.embeddings)
     answer = robot.client.query('Is the light on?', YES_NO)
     assert (answer.answer, answer.basis, answer.stamp_ns) == ('yes', Basis.NOW, newest_ns)
-    said = robot.client.query('What is the robot doing?')
-    assert said.answer and said.stamp_ns == newest_ns
+    description = robot.client.query('What is the robot doing?')
+    assert description.answer and description.stamp_ns == newest_ns
 
 
-def test_each_standing_prompt_is_a_stream_of_its_own(robot: Robot) -> None:
+def test_each_standing_prompt_is_a_separate_stream(robot: Robot) -> None:
     stamps = {
         prompt: [to_ns(m.header.stamp) for m in robot.embeddings if m.prompt == prompt]
         for prompt in PROMPTS
@@ -137,7 +137,7 @@ def test_each_standing_prompt_is_a_stream_of_its_own(robot: Robot) -> None:
     assert len(set(starts)) == len(starts) == 10
 
 
-def test_past_spans_are_evaluated_again(robot: Robot) -> None:
+def test_past_spans_are_evaluated_from_stored_frames(robot: Robot) -> None:
     dark_s, light_s = span('dark')
     in_it = robot.client.query(
         'Is the light off?', YES_NO, start_s=dark_s + 1.0, end_s=light_s - 0.5
@@ -148,7 +148,7 @@ def test_past_spans_are_evaluated_again(robot: Robot) -> None:
     assert all(START_S <= m.start_ns / 1e9 <= START_S + 8 for m in before.evidence)
 
 
-def test_a_span_that_was_not_seen_is_not_answered(robot: Robot) -> None:
+def test_a_question_about_an_unseen_span_is_an_abstention(robot: Robot) -> None:
     dark_s, light_s = span('dark')
     answer = robot.client.query(
         'Is the drawer open?', YES_NO, start_s=dark_s + 1.5, end_s=light_s - 0.5
@@ -168,12 +168,12 @@ def test_stored_data_survives_a_killed_node(robot: Robot) -> None:
     before = robot.client.search('it is dark', limit=1)[0]
     robot.nodes['query_node'].kill()
     robot.nodes['query_node'] = robot.start('query_node', {})
-    robot.nodes['query_node'].says('active')
+    robot.nodes['query_node'].wait_for_line('active')
     after = robot.client.search('it is dark', limit=1)[0]
     assert (after.start_ns, after.end_ns, after.text) == (
         before.start_ns,
         before.end_ns,
         before.text,
     )
-    told = robot.client.query('', start_s=dark_s + 1.0, end_s=light_s - 0.5)
-    assert told.answer and told.basis in (Basis.FRAMES, Basis.MEMORY)
+    answer = robot.client.query('', start_s=dark_s + 1.0, end_s=light_s - 0.5)
+    assert answer.answer and answer.basis in (Basis.FRAMES, Basis.MEMORY)

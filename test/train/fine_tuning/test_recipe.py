@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from helpers.annotated_bags import EACH_S, SAYS, SHORT, film, tune_config
+from helpers.annotated_bags import CAPTIONS, EACH_S, SHORT, film, tune_config
 from helpers.tiny_streaming import tower
 from safetensors.torch import load_file
 
@@ -53,7 +53,9 @@ def edited_lines(printed: str, colors: list[str]) -> Iterator[str]:
     first = json.loads(printed.splitlines()[0])
     for number, colour in enumerate(colors):
         begin = EACH_S * number
-        yield json.dumps({**first, 'start': begin, 'end': begin + EACH_S, 'text': SAYS[colour]})
+        yield json.dumps(
+            {**first, 'start': begin, 'end': begin + EACH_S, 'text': CAPTIONS[colour]}
+        )
 
 
 def test_fine_tuning_from_a_bag_to_a_model(
@@ -83,11 +85,9 @@ def test_fine_tuning_from_a_bag_to_a_model(
     assert before['said'] == 0.0 and after['said'] >= 0.75
     assert after['found'] >= 0.75 and after['found'] >= before['found'] + 0.25
     assert after['answered'] >= 0.75
-    _, printed_after, _ = vljepa(
-        'annotate', held_out.source, '--json', '--model', tmp_path / 'mine'
-    )
-    texts = {json.loads(line)['text'] for line in printed_after.splitlines()}
-    assert texts & {text.lower() for text in SAYS.values()}
+    _, printed, _ = vljepa('annotate', held_out.source, '--json', '--model', tmp_path / 'mine')
+    texts = {json.loads(line)['text'] for line in printed.splitlines()}
+    assert texts & {text.lower() for text in CAPTIONS.values()}
     assert json.loads((tmp_path / 'mine' / 'tuning.json').read_text())['before'] == before
 
 

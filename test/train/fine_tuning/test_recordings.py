@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.numbered_recordings import asked, lines, said, video
+from helpers.numbered_recordings import caption_line, question_line, video, write_lines
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.annotation_file import AnnotationError
@@ -27,22 +27,22 @@ def importer(start: Path) -> Importer:
 @pytest.mark.parametrize(
     ('line', 'parts'),
     [
-        (said(0, 1, 'so ' * 13), ['text', '13 tokens', '12']),
-        (asked(0, 'Is it?', 'so ' * 13), ['answer', '13 tokens', '12']),
-        (asked(0, 'so ' * 127), ['prompt', '127 tokens', '126']),
+        (caption_line(0, 1, 'so ' * 13), ['text', '13 tokens', '12']),
+        (question_line(0, 'Is it?', 'so ' * 13), ['answer', '13 tokens', '12']),
+        (question_line(0, 'so ' * 127), ['prompt', '127 tokens', '126']),
         (
-            asked(0, candidates=['yes', 'so ' * 63]),
+            question_line(0, candidates=['yes', 'so ' * 63]),
             ['candidate', '63 tokens', '62'],
         ),
-        (said(0, 9), ['9 s']),
-        (said(0, 1, ''), ['text', 'empty']),
+        (caption_line(0, 9), ['9 s']),
+        (caption_line(0, 1, ''), ['text', 'empty']),
     ],
 )
 def test_an_unusable_line_is_named(
     importer: Importer, tmp_path: Path, line: dict[str, Any], parts: list[str]
 ) -> None:
     source = video(tmp_path / 'a.avi')
-    file = lines(tmp_path / 'a.jsonl', asked(1, answer='so ' * 12), line)
+    file = write_lines(tmp_path / 'a.jsonl', question_line(1, answer='so ' * 12), line)
     with pytest.raises(AnnotationError) as caught:
         importer.read([Recording(str(source))], tmp_path / 'out')
     assert str(caught.value).startswith(f'{file}:2: ') and all(
@@ -56,7 +56,7 @@ def test_recordings_with_the_same_name_are_kept_separate(
     given = []
     for place in ('a', 'b'):
         (tmp_path / place).mkdir()
-        lines(tmp_path / place / 'run.jsonl', said(0, 1, place))
+        write_lines(tmp_path / place / 'run.jsonl', caption_line(0, 1, place))
         given.append(Recording(str(video(tmp_path / place / 'run.avi'))))
     for _ in range(2):  # a second run starts from the beginning
         streams = importer.read(given, tmp_path / 'out')
@@ -66,7 +66,9 @@ def test_recordings_with_the_same_name_are_kept_separate(
 
 def test_a_recording_may_have_two_annotation_files(importer: Importer, tmp_path: Path) -> None:
     source = str(video(tmp_path / 'run.avi'))
-    files = [str(lines(tmp_path / f'{i}.jsonl', said(i, i + 1, f'{i}'))) for i in (0, 1)]
+    files = [
+        str(write_lines(tmp_path / f'{i}.jsonl', caption_line(i, i + 1, f'{i}'))) for i in (0, 1)
+    ]
     streams = importer.read([Recording(source, file) for file in files], tmp_path / 'out')
     assert [[a.text for a in s.annotations] for s in streams] == [['0', ''], ['', '1']]
 
@@ -74,8 +76,10 @@ def test_a_recording_may_have_two_annotation_files(importer: Importer, tmp_path:
 def test_all_annotation_files_are_read_before_any_images(
     importer: Importer, tmp_path: Path
 ) -> None:
-    lines(tmp_path / 'bad.jsonl', said(0, 1), '{')
-    missing = Recording(str(tmp_path / 'gone.avi'), str(lines(tmp_path / 'x.jsonl', said(0, 1))))
+    write_lines(tmp_path / 'bad.jsonl', caption_line(0, 1), '{')
+    missing = Recording(
+        str(tmp_path / 'gone.avi'), str(write_lines(tmp_path / 'x.jsonl', caption_line(0, 1)))
+    )
     bad = Recording('anything', str(tmp_path / 'bad.jsonl'))
     with pytest.raises(AnnotationError, match=r'bad\.jsonl:2: .*JSON'):
         importer.read([missing, bad], tmp_path / 'out')
@@ -88,7 +92,7 @@ def test_a_recording_shorter_than_a_clip_is_left_out(
 ) -> None:
     given = []
     for name, count in (('long', 50), ('short', 25)):  # 2 s and 1 s
-        lines(tmp_path / f'{name}.jsonl', said(0, 0.5))
+        write_lines(tmp_path / f'{name}.jsonl', caption_line(0, 0.5))
         given.append(Recording(str(video(tmp_path / f'{name}.avi', count))))
     streams = importer.read(given, tmp_path / 'out')
     assert [s.name for s in long_enough(streams, 20)] == ['long']
