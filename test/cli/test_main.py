@@ -108,7 +108,7 @@ def test_several_cameras_need_a_choice(vljepa: Run, tmp_path: Path) -> None:
 def test_a_truncated_bag_fails_with_one_line(vljepa: Run, bag: Path) -> None:
     file = next(bag.glob('*.mcap'))
     file.write_bytes(file.read_bytes()[:3000])
-    bad(vljepa('annotate', bag), 'truncated')
+    bad(vljepa('annotate', bag), 'ends early', 'mcap recover')
 
 
 def test_play_reports_a_missing_ros_installation(
@@ -250,3 +250,10 @@ def test_progress_is_printed_without_a_terminal(
     lines = capsys.readouterr().err.splitlines()
     assert [numbers(line) for line in lines] == [[3, 10], [6, 10], [9, 10]]
     assert all('streams' in line for line in lines)
+
+
+def test_play_refuses_a_ros_1_bag_with_the_command_that_converts_it(
+    vljepa: Run, tmp_path: Path
+) -> None:
+    path = bags.write_ros1(tmp_path / 'run.bag', bags.colors(['red'], 2))
+    bad(vljepa('play', path), 'run.bag', 'ROS 1', 'rosbags-convert')

@@ -139,6 +139,24 @@ def test_what_is_no_video_says_so(tmp_path: Path) -> None:
             open_source(tmp_path / f'{name}.mp4')
 
 
+def test_a_file_that_only_contains_jpegs_is_no_video(tmp_path: Path) -> None:
+    """FFmpeg guesses motion JPEG from the content, for example of a bag."""
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    data = cv2.imencode('.jpg', image)[1].tobytes() * 20
+    for name in ('run.bin', 'run.bag', 'run.mp4', 'run'):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(InputError, match=f'{name}: .*readable video'):
+            open_source(tmp_path / name)
+    (tmp_path / 'run.mjpeg').write_bytes(data)
+    assert len(list(open_source(tmp_path / 'run.mjpeg'))) == 20
+
+
+def test_a_container_is_recognized_under_any_name(tmp_path: Path) -> None:
+    for suffix in ('avi', 'mp4', 'mkv'):
+        path = video(tmp_path / f'v.{suffix}').rename(tmp_path / f'{suffix}_of_monday')
+        assert len(list(open_source(path))) == 10
+
+
 @pytest.mark.parametrize('suffix', ['avi', 'mkv'])
 def test_a_truncated_video_says_where_it_ends(tmp_path: Path, suffix: str) -> None:
     path = video(tmp_path / f'v.{suffix}', 60)
@@ -147,6 +165,7 @@ def test_a_truncated_video_says_where_it_ends(tmp_path: Path, suffix: str) -> No
     items = list(open_source(path).items())
     assert all(isinstance(item, Frame) for item in items[:-1]) and 10 < len(items) < 50
     assert isinstance(items[-1], Damaged) and items[-1].stamp_ns > items[-2].stamp_ns
+    assert items[-1].is_end
     assert numbers(items[-1].message) == [len(items) - 1, 60]
 
 
