@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from fractions import Fraction
@@ -111,6 +112,12 @@ def test_a_name_with_a_colon_is_a_file(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     path = video(tmp_path / 'run.avi').rename('run_12:30.avi')
     assert len(list(open_source(Path(path.name)))) == 10
+
+
+def test_a_name_that_is_not_utf_8_is_a_file(tmp_path: Path) -> None:
+    path = video(tmp_path / 'v.avi')
+    renamed = Path(os.fsdecode(os.fsencode(tmp_path) + b'/v\xff\xe9.avi'))
+    assert len(list(open_source(path.rename(renamed)))) == 10
 
 
 def opencv_stamps(path: Path) -> list[int]:
