@@ -418,3 +418,20 @@ def test_folders_and_videos_are_sources_too(vljepa: Run, tmp_path: Path) -> None
     for i in range(20):
         cv2.imwrite(str(tmp_path / f'{i}.png'), solid_image('red')[..., ::-1])
     assert vljepa('annotate', tmp_path, '--json', '--fps', '5').lines[0]['end'] == 3.8
+
+
+def test_frames_far_apart_need_a_larger_max_gap(vljepa: Run, tmp_path: Path) -> None:
+    rows = [
+        (topic, bags.START_NS + 3_000_000_000 * i, bags.compressed(0, message.data))
+        for i, (topic, _, message) in enumerate(bags.colors(['red', 'blue'], 5))
+    ]
+    rows = [(topic, at, dataclasses.replace(m, header=bags.header(at))) for topic, at, m in rows]
+    folder = bags.write(tmp_path / 'slow', rows)
+    without = vljepa('annotate', folder, '--json')
+    assert without.out == '' and '--max-gap' in without.err
+    found = vljepa('annotate', folder, '--max-gap', '4', '--json')
+    assert found.err == ''
+    assert [line['text'].split()[-1] for line in found.lines] == ['red', 'blue']
+    assert vljepa('ask', folder, 'Which?', '--max-gap', '4', '--json').status == 0
+    for value in ('0', 'nan', 'x', '1e9'):
+        assert vljepa('annotate', folder, '--max-gap', value).status == 2

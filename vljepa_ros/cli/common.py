@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from vljepa_ros.core.errors import InputError
 
 if TYPE_CHECKING:
     from vljepa_ros.core.protocols import Model
+    from vljepa_ros.core.settings import PerceptionSettings
     from vljepa_ros.core.types import AbstainReason, Frame
     from vljepa_ros.sources import Damaged, Source
 
@@ -112,6 +114,17 @@ def _fps(text: str) -> float:
     return found
 
 
+def _max_gap(text: str) -> float:
+    from vljepa_ros.core.settings import PerceptionSettings
+
+    try:
+        return PerceptionSettings(max_gap_s=float(text)).max_gap_s
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from error
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _crop(text: str) -> tuple[float, ...]:
     from vljepa_ros.core.images import check_crop
 
@@ -126,6 +139,35 @@ def _crop(text: str) -> tuple[float, ...]:
 def add_prompt_argument(parser: argparse.ArgumentParser) -> None:
     """Add the option --prompt."""
     parser.add_argument('--prompt', help="the standing prompt (default: 'What is happening?')")
+
+
+def add_max_gap_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option --max-gap."""
+    parser.add_argument(
+        '--max-gap',
+        type=_max_gap,
+        metavar='S',
+        help='a longer gap between frames, in seconds, resets the stream; raise it for recordings '
+        'with few frames per second (default: 2)',
+    )
+
+
+def perception_settings(
+    args: argparse.Namespace, prompts: tuple[str, ...] = ()
+) -> PerceptionSettings:
+    """Return the default settings with --max-gap, and with prompts if there are any.
+
+    Raises:
+        InputError: A prompt is invalid.
+    """
+    from vljepa_ros.core.settings import PerceptionSettings
+
+    settings = PerceptionSettings()
+    return replace(
+        settings,
+        prompts=prompts or settings.prompts,
+        max_gap_s=settings.max_gap_s if args.max_gap is None else args.max_gap,
+    )
 
 
 def load_model(args: argparse.Namespace, *parts: str) -> Model:
@@ -234,7 +276,10 @@ def note_all(source: Source) -> None:
 
 def note_unseen(source: Source) -> None:
     """Print a note that a source has too few images for one hop."""
-    note(f'{source.name}: no result: the source has too few images for one hop')
+    note(
+        f'{source.name}: no result: the source has too few images for one hop; if they are more '
+        'than 2 s apart, raise --max-gap'
+    )
 
 
 def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damaged]:
