@@ -340,7 +340,45 @@ def test_many_damaged_images_are_summarized(vljepa: Run, tmp_path: Path) -> None
     for i in (3, 4, 9):
         rows[i] = (bags.TOPIC, rows[i][1], bags.compressed(rows[i][1], np.zeros(5, np.uint8)))
     found = vljepa('annotate', bags.write(tmp_path / 'bad', rows), '--json')
-    assert found.err.count('\n') == 2 and '3 damaged' in found.err
+    assert found.err.count('\n') == 2 and '3 times in total' in found.err
+
+
+def test_the_first_damage_of_every_camera_and_kind_is_reported(
+    vljepa: Run, tmp_path: Path
+) -> None:
+    rows = bags.colors(['red'], 20, '/a/image_raw/compressed')
+    rows += bags.colors(['red'], 20, '/b/image_raw/compressed')
+    for i in (3, 4, 5, 27, 28):
+        topic, stamp, message = rows[i]
+        data = message.data[: 200 if i == 5 else 0]  # truncated, or empty
+        rows[i] = (topic, stamp, bags.compressed(stamp, data))
+    found = vljepa('annotate', bags.write(tmp_path / 'bad', sorted(rows, key=lambda r: r[1])))
+    first = [line for line in found.err.splitlines() if 'skipped a damaged image' in line]
+    assert [line.split()[1] for line in first] == ['a:', 'a:', 'b:']
+    assert ['0.300 s' in first[0], '0.500 s' in first[1], '0.700 s' in first[2]] == [True] * 3
+    assert found.err.count('2 times in total') == 2
+
+
+def test_depth_that_is_left_out_is_reported(vljepa: Run, tmp_path: Path) -> None:
+    rows = bags.colors(['red'], 20)
+    depth = [
+        ('/depth/image_raw', stamp, bags.raw(stamp, solid_image('red'), encoding='32FC1'))
+        for stamp in bags.stamps(20)
+    ]
+    folder = bags.write(tmp_path / 'bag', sorted(rows + depth, key=lambda r: r[1]))
+    found = vljepa('ask', folder, 'Which color?', '--json')
+    assert (found.status, found.err.count('\n')) == (0, 1)
+    assert '/depth/image_raw' in found.err and 'depth' in found.err
+
+
+def test_a_truncated_bag_is_answered_up_to_its_end_and_reported(
+    vljepa: Run, tmp_path: Path
+) -> None:
+    file = bags.write_mcap(tmp_path / 'bag_0.mcap', bags.colors(['red', 'blue'], 30))
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    found = vljepa('annotate', file, '--json')
+    assert found.status == 0 and found.lines[0]['text'] == 'the scene is red'
+    assert found.err.count('\n') == 1 and 'mcap recover' in found.err
 
 
 def test_damaged_images_count_as_received(vljepa: Run, tmp_path: Path) -> None:
@@ -378,3 +416,20 @@ def test_image_folders_are_sources(vljepa: Run, tmp_path: Path) -> None:
     for i in range(20):
         cv2.imwrite(str(tmp_path / f'{i}.png'), solid_image('red')[..., ::-1])
     assert vljepa('annotate', tmp_path, '--json', '--fps', '5').lines[0]['end'] == 3.8
+
+
+def test_frames_far_apart_need_a_larger_max_gap(vljepa: Run, tmp_path: Path) -> None:
+    rows = [
+        (topic, bags.START_NS + 3_000_000_000 * i, bags.compressed(0, message.data))
+        for i, (topic, _, message) in enumerate(bags.colors(['red', 'blue'], 5))
+    ]
+    rows = [(topic, at, dataclasses.replace(m, header=bags.header(at))) for topic, at, m in rows]
+    folder = bags.write(tmp_path / 'slow', rows)
+    without = vljepa('annotate', folder, '--json')
+    assert without.out == '' and '--max-gap' in without.err
+    found = vljepa('annotate', folder, '--max-gap', '4', '--json')
+    assert found.err == ''
+    assert [line['text'].split()[-1] for line in found.lines] == ['red', 'blue']
+    assert vljepa('ask', folder, 'Which?', '--max-gap', '4', '--json').status == 0
+    for value in ('0', 'nan', 'x', '1e9'):
+        assert vljepa('annotate', folder, '--max-gap', value).status == 2

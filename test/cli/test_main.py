@@ -112,7 +112,7 @@ def test_recordings_with_several_cameras_require_a_topic(vljepa: Run, tmp_path: 
 def test_a_truncated_bag_fails_with_one_line(vljepa: Run, bag: Path) -> None:
     file = next(bag.glob('*.mcap'))
     file.write_bytes(file.read_bytes()[:3000])
-    assert_rejected(vljepa('annotate', bag), 'truncated')
+    assert_rejected(vljepa('annotate', bag), 'ends early', 'mcap recover')
 
 
 def test_play_reports_a_missing_ros_installation(
@@ -259,3 +259,53 @@ def test_progress_is_printed_without_a_terminal(
     lines = capsys.readouterr().err.splitlines()
     assert [numbers(line) for line in lines] == [[3, 10], [6, 10], [9, 10]]
     assert all('streams' in line for line in lines)
+
+
+def test_play_refuses_a_ros_1_bag_with_the_command_that_converts_it(
+    vljepa: Run, tmp_path: Path
+) -> None:
+    path = bags.write_ros1(tmp_path / 'run.bag', bags.colors(['red'], 2))
+    assert_rejected(vljepa('play', path), 'run.bag', 'ROS 1', 'rosbags-convert')
+
+
+def shell(*arguments: bytes | str | Path, out: str | None = None) -> subprocess.CompletedProcess:
+    """Run the command in a new process, with stdout to `out`."""
+    command = [sys.executable, '-m', 'vljepa_ros.cli.main', *arguments]
+    # argparse ignores the errors of unbuffered output.
+    environment = {k: v for k, v in os.environ.items() if k != 'PYTHONUNBUFFERED'}
+    with open(out or os.devnull, 'wb') as stream:
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.PIPE
+        )
+
+
+@pytest.mark.parametrize(
+    'arguments', [['models', '--json'], ['models'], ['--help'], ['--version']]
+)
+def test_a_full_disk_behind_stdout_is_one_line_and_status_75(arguments: list[str]) -> None:
+    done = shell(*arguments, out='/dev/full')
+    assert done.returncode == 75, done.stderr
+    assert done.stderr == b'vljepa: error: No space left on device\n'
+
+
+def test_a_name_that_is_not_utf_8_is_read_and_shown(vljepa: Run, tmp_path: Path) -> None:
+    path = bags.write_mcap(tmp_path / 'x.mcap', bags.colors(['red'], 20))
+    path = path.rename(os.fsdecode(os.fsencode(tmp_path) + b'/r\xff\xe9.mcap'))
+    assert vljepa('annotate', path, '--json').status == 0
+    done = shell('annotate', os.fsencode(tmp_path) + b'/n\xff.avi')
+    assert done.returncode == 2 and done.stderr.count(b'\n') == 1
+    assert b'no such file' in done.stderr and b'n\\udcff.avi' in done.stderr
+
+
+def test_an_unexpected_error_is_one_line_and_status_1(
+    vljepa: Run, bag: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError('division by zero')
+
+    monkeypatch.setattr(common, 'open_given', fail)
+    found = vljepa('annotate', bag)
+    assert (found.status, found.out, found.err.count('\n')) == (1, '', 1)
+    assert 'ZeroDivisionError: division by zero' in found.err and 'VLJEPA_DEBUG=1' in found.err
+    monkeypatch.setenv('VLJEPA_DEBUG', '1')
+    assert 'Traceback' in vljepa('annotate', bag).err

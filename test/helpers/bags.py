@@ -10,6 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 from helpers.fake_models import solid_image
+from mcap.writer import CompressionType
+from mcap.writer import Writer as McapWriter
+from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -17,6 +20,7 @@ TOPIC = '/camera/image_raw/compressed'
 START_NS = 1_700_000_000_123_456_789
 PERIOD_NS = 100_000_000
 STORE = get_typestore(Stores.ROS2_JAZZY)
+NOETIC: Any = get_typestore(Stores.ROS1_NOETIC)
 TYPES: Any = STORE.types
 STORE.register(get_types_from_msg('float64 secret', 'odd_msgs/msg/Odd'))
 
@@ -84,6 +88,56 @@ def write(
             data = STORE.serialize_cdr(message, message.__msgtype__)
             writer.write(connections[topic], log_ns, data)
     return folder
+
+
+def write_mcap(
+    file: Path,
+    rows: Iterable[Row],
+    profile: str = 'ros2',
+    foreign: Iterable[tuple[str, int, bytes]] = (),
+) -> Path:
+    """Write an MCAP file with chunks of one or two images, by Foxglove's library.
+
+    Args:
+        file: File to write.
+        rows: Messages of ROS 2.
+        profile: Profile in the header of the file.
+        foreign: Topic, recording time and data of messages in protobuf.
+    """
+    with file.open('wb') as stream:
+        writer = McapWriter(stream, chunk_size=1000, compression=CompressionType.NONE)
+        writer.start(profile)
+        channels: dict[str, int] = {}
+        protobuf = writer.register_schema('foxglove.CompressedImage', 'protobuf', b'\x0a\x01x')
+        for topic, log_ns, data in foreign:
+            if topic not in channels:
+                channels[topic] = writer.register_channel(topic, 'protobuf', protobuf)
+            writer.add_message(channels[topic], log_ns, data, log_ns)
+        for topic, log_ns, message in rows:
+            kind = message.__msgtype__
+            if topic not in channels:
+                schema = writer.register_schema(kind, 'ros2msg', b'')
+                channels[topic] = writer.register_channel(topic, 'cdr', schema)
+            data = bytes(STORE.serialize_cdr(message, kind))
+            writer.add_message(channels[topic], log_ns, data, log_ns)
+        writer.finish()
+    return file
+
+
+def write_ros1(file: Path, rows: Iterable[Row]) -> Path:
+    """Write a ROS 1 bag of images, from messages of ROS 2."""
+    with Ros1Writer(file) as writer:
+        connections: dict[str, Any] = {}
+        for number, (topic, log_ns, message) in enumerate(rows):
+            kind = message.__msgtype__
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, kind, typestore=NOETIC)
+            stamped = NOETIC.types['std_msgs/msg/Header'](
+                seq=number, stamp=message.header.stamp, frame_id=message.header.frame_id
+            )
+            old = NOETIC.types[kind](**{**vars(message), 'header': stamped})
+            writer.write(connections[topic], log_ns, NOETIC.serialize_ros1(old, kind))
+    return file
 
 
 def stamps(count: int) -> list[int]:

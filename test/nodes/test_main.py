@@ -60,3 +60,31 @@ def test_a_process_that_cannot_end_in_time_reports_it_in_one_line(
     assert 'Traceback' not in log
     assert len(lines) == (1 if status else 0), log
     assert all('the model thread' in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '/**:\n  ros__parameters: null\n',
+        '/**:\n  ros__parameters:\n    cameras: [front, 2.5]\n',
+        '/**: [\n',
+        None,
+    ],
+)
+def test_an_unusable_parameter_file_is_one_line_and_a_wrong_configuration(
+    tmp_path: Path, text: str | None
+) -> None:
+    file = tmp_path / 'parameters.yaml'
+    if text is not None:
+        file.write_text(text)
+    code = 'from vljepa_ros.nodes import main; main.leave(main.run([]))'
+    done = subprocess.run(
+        [sys.executable, '-c', code, '--ros-args', '--params-file', str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (78, ''), done.stderr
+    assert 'Traceback' not in done.stderr and '.c:' not in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if 'cannot start' in line]
+    assert 'parameters.yaml' in line

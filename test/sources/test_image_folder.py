@@ -7,7 +7,7 @@ from helpers.fake_models import solid_image
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.sources import Damaged, open_source
-from vljepa_ros.sources.image_folder import natural
+from vljepa_ros.sources.natural_order import natural
 
 
 def folder(path: Path) -> Path:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from fractions import Fraction
@@ -113,6 +114,12 @@ def test_a_name_with_a_colon_is_a_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(list(open_source(Path(path.name)))) == 10
 
 
+def test_a_name_that_is_not_utf_8_is_a_file(tmp_path: Path) -> None:
+    path = video(tmp_path / 'v.avi')
+    renamed = Path(os.fsdecode(os.fsencode(tmp_path) + b'/v\xff\xe9.avi'))
+    assert len(list(open_source(path.rename(renamed)))) == 10
+
+
 def opencv_stamps(path: Path) -> list[int]:
     """Return the stamps that OpenCV reads."""
     capture, found = cv2.VideoCapture(str(path)), list[int]()
@@ -139,6 +146,24 @@ def test_files_without_video_are_rejected(tmp_path: Path) -> None:
             open_source(tmp_path / f'{name}.mp4')
 
 
+def test_a_file_that_only_contains_jpegs_is_no_video(tmp_path: Path) -> None:
+    """FFmpeg guesses motion JPEG from the content, for example of a bag."""
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    data = cv2.imencode('.jpg', image)[1].tobytes() * 20
+    for name in ('run.bin', 'run.bag', 'run.mp4', 'run'):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(InputError, match=f'{name}: .*readable video'):
+            open_source(tmp_path / name)
+    (tmp_path / 'run.mjpeg').write_bytes(data)
+    assert len(list(open_source(tmp_path / 'run.mjpeg'))) == 20
+
+
+def test_a_container_is_recognized_under_any_name(tmp_path: Path) -> None:
+    for suffix in ('avi', 'mp4', 'mkv'):
+        path = video(tmp_path / f'v.{suffix}').rename(tmp_path / f'{suffix}_of_monday')
+        assert len(list(open_source(path))) == 10
+
+
 @pytest.mark.parametrize('suffix', ['avi', 'mkv'])
 def test_a_truncated_video_reports_its_number_of_frames(tmp_path: Path, suffix: str) -> None:
     path = video(tmp_path / f'v.{suffix}', 60)
@@ -147,6 +172,7 @@ def test_a_truncated_video_reports_its_number_of_frames(tmp_path: Path, suffix: 
     items = list(open_source(path).items())
     assert all(isinstance(item, Frame) for item in items[:-1]) and 10 < len(items) < 50
     assert isinstance(items[-1], Damaged) and items[-1].stamp_ns > items[-2].stamp_ns
+    assert items[-1].is_end
     assert numbers(items[-1].message) == [len(items) - 1, 60]
 
 

@@ -25,6 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vljepa annotate`."""
     common.add_source_arguments(parser)
     common.add_prompt_argument(parser)
+    common.add_max_gap_argument(parser)
     parser.add_argument(
         '--events-per-minute',
         type=float,
@@ -65,16 +66,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
-    """Return the default settings, with the standing prompt of --prompt if it is set.
+    """Return the default settings, with --prompt and --max-gap.
 
     Raises:
         InputError: The prompt is invalid.
     """
-    from vljepa_ros.core.settings import PerceptionSettings, Settings
+    from vljepa_ros.core.settings import Settings
 
-    if args.prompt is None:
-        return Settings()
-    return Settings(PerceptionSettings(prompts=(args.prompt,)))
+    prompts = () if args.prompt is None else (args.prompt,)
+    return Settings(common.perception_settings(args, prompts))
 
 
 def as_json(event: Event, start_ns: int) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help='a possible answer to choose from; may be repeated',
     )
     add_span_arguments(parser, moment=True)
+    common.add_max_gap_argument(parser)
     common.add_model_arguments(parser)
 
 
@@ -46,7 +47,9 @@ def run(args: argparse.Namespace) -> int:
     check_question(args.prompt, args.candidate)
     source = common.open_given(args, one_camera=True)
     span = read_span(args, source.start_ns)
-    answer = answer_of(common.load_model(args), source, args.prompt, args.candidate, span)
+    max_gap_s = common.perception_settings(args).max_gap_s
+    model = common.load_model(args)
+    answer = answer_of(model, source, args.prompt, args.candidate, span, max_gap_s)
     stamp = common.seconds(answer.stamp_ns, source.start_ns)
     ranked = [(c.text, float(c.score)) for c in answer.ranked]
     if args.json:

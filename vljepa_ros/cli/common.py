@@ -9,7 +9,9 @@ import math
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +19,13 @@ from vljepa_ros.core.errors import InputError
 
 if TYPE_CHECKING:
     from vljepa_ros.core.protocols import Model
+    from vljepa_ros.core.settings import PerceptionSettings
     from vljepa_ros.core.types import AbstainReason, Frame
     from vljepa_ros.sources import Damaged, Source
 
 SECOND_NS = 1_000_000_000
 TELL_S = 60.0  # period of progress lines
-SOURCE_HELP = 'a rosbag2 folder, an .mcap or .db3 file, a video file, or a folder of images'
+SOURCE_HELP = 'a rosbag2 folder, an .mcap, .db3 or ROS 1 file, a video file, or a folder of images'
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +114,17 @@ def _fps(text: str) -> float:
     return found
 
 
+def _max_gap(text: str) -> float:
+    from vljepa_ros.core.settings import PerceptionSettings
+
+    try:
+        return PerceptionSettings(max_gap_s=float(text)).max_gap_s
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from error
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _crop(text: str) -> tuple[float, ...]:
     from vljepa_ros.core.images import check_crop
 
@@ -129,6 +143,35 @@ def add_prompt_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--prompt',
         help="the question that every embedding answers (default: 'What is happening?')",
+    )
+
+
+def add_max_gap_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option --max-gap."""
+    parser.add_argument(
+        '--max-gap',
+        type=_max_gap,
+        metavar='S',
+        help='a longer gap between frames, in seconds, resets the stream; raise it for recordings '
+        'with few frames per second (default: 2)',
+    )
+
+
+def perception_settings(
+    args: argparse.Namespace, prompts: tuple[str, ...] = ()
+) -> PerceptionSettings:
+    """Return the default settings with --max-gap, and with prompts if there are any.
+
+    Raises:
+        InputError: A prompt is invalid.
+    """
+    from vljepa_ros.core.settings import PerceptionSettings
+
+    settings = PerceptionSettings()
+    return replace(
+        settings,
+        prompts=prompts or settings.prompts,
+        max_gap_s=settings.max_gap_s if args.max_gap is None else args.max_gap,
     )
 
 
@@ -165,6 +208,7 @@ def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
     from vljepa_ros.sources import open_source
 
     source = open_source(args.source, args.topic, args.fps)
+    note_all(source)
     if args.crop:
         from vljepa_ros.sources.cropped import CroppedSource
 
@@ -180,20 +224,26 @@ def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
 class SourceProblems:
     """Prints warnings about a source to stderr: the first of each kind, and counts at the end.
 
-    `damaged`: number of damaged images.
+    The kinds of each camera are counted separately. `damaged`: number of damaged images.
     """
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._count: dict[str, int] = {}
+        self._count: Counter[str] = Counter()
         self.damaged = 0
 
     def damage(self, item: Damaged) -> None:
         """Count a damaged image, which was skipped, and print a warning if it is the first."""
+        at_s = (item.stamp_ns - self._source.start_ns) / SECOND_NS
+        if item.is_end:
+            note(f'{item.message} (read up to {at_s:.3f} s)')
+            return
         self.damaged += 1
-        if self.damaged == 1:
-            at_s = (item.stamp_ns - self._source.start_ns) / SECOND_NS
-            note(f'{item.source}: skipped a damaged image at {at_s:.3f} s: {item.message}')
+        kind = re.sub(r'\d+', 'N', item.message)  # sizes and numbers of frames differ
+        self._print_first(
+            f'{item.source}: damaged images ({kind})',
+            f'{item.source}: skipped a damaged image at {at_s:.3f} s: {item.message}',
+        )
 
     def stamp(self, camera: str, message: str) -> None:
         """Count a message of the stamp filter, and print it if it is the first of its kind.
@@ -204,17 +254,18 @@ class SourceProblems:
         """
         if message:
             kind = f'{camera}: {re.split(" by | at | from ", message)[0]}'
-            self._count[kind] = self._count.get(kind, 0) + 1
-            if self._count[kind] == 1:
-                note(f'{camera}: {message}')
+            self._print_first(kind, f'{camera}: {message}')
 
     def close(self) -> None:
         """Print the number of occurrences of each repeated warning."""
-        if self.damaged > 1:
-            note(f'skipped {self.damaged} damaged images in total')
         for kind, count in self._count.items():
             if count > 1:
                 note(f'{kind}: {count} times in total')
+
+    def _print_first(self, kind: str, line: str) -> None:
+        self._count[kind] += 1
+        if self._count[kind] == 1:
+            note(line)
 
 
 def note(line: str) -> None:
@@ -222,9 +273,18 @@ def note(line: str) -> None:
     print(f'vljepa: {line}', file=sys.stderr, flush=True)
 
 
+def note_all(source: Source) -> None:
+    """Print the notes of a source about parts that are missing or left out."""
+    for line in source.notes:
+        note(line)
+
+
 def note_unseen(source: Source) -> None:
     """Print a note that a source has too few images for one hop."""
-    note(f'{source.name}: no result: too few images for one inference step (hop)')
+    note(
+        f'{source.name}: no result: too few images for one inference step (hop); if they are more '
+        'than 2 s apart, raise --max-gap'
+    )
 
 
 def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damaged]:

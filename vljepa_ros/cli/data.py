@@ -228,6 +228,7 @@ def _import_one(args: argparse.Namespace, path: Path, file: Path | None, grid: G
     from vljepa_ros.sources import Damaged, open_source
 
     source = open_source(path, args.topic, args.fps)
+    common.note_all(source)
     if file is None and not default_path(path).exists():
         raise InputError(
             f'no annotations: {default_path(path)} does not exist: create it, or pass '

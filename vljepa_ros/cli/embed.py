@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     common.add_source_arguments(parser)
     parser.add_argument('--out', required=True, metavar='F.npz', help='NumPy file to write')
     common.add_prompt_argument(parser)
+    common.add_max_gap_argument(parser)
     common.add_model_arguments(parser)
 
 

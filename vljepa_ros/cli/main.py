@@ -14,6 +14,7 @@ import io
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -35,6 +36,9 @@ COMMANDS = (
     'models',
     'demo',
 )
+
+
+DEBUG = 'VLJEPA_DEBUG'  # environment variable: print the traceback of an unexpected error
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,7 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for noisy in ('transformers', 'huggingface_hub', 'httpx', 'rosbags'):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
-        args = make_parser().parse_args(arguments)
+        try:
+            args = make_parser().parse_args(arguments)
+        except SystemExit:  # --help and --version print to stdout, which may be a full disk
+            sys.stdout.flush()
+            raise
         status = args.run(args)
         sys.stdout.flush()
         return int(status)
@@ -87,16 +95,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(f'this command needs the Python package {error.name}, which is not installed')
     except BrokenPipeError:
-        # Python flushes stdout again on exit, so redirect it to /dev/null.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return ExitStatus.OUTPUT_CLOSED
     except OSError as error:  # a file or the disk
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _discard_stdout()
         where = f'{error.filename}: ' if error.filename else ''
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         status = ExitStatus.TRANSIENT if is_full else ExitStatus.BAD_INPUT
         return _fail(f'{where}{error.strerror or error}', status)
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        kind = type(error).__name__
+        return _fail(
+            f'unexpected {kind}: {error} (please report it, with the traceback of {DEBUG}=1)',
+            ExitStatus.FAILED,
+        )
 
 
 def _fail(message: str, status: ExitStatus = ExitStatus.BAD_INPUT) -> int:
@@ -104,6 +123,11 @@ def _fail(message: str, status: ExitStatus = ExitStatus.BAD_INPUT) -> int:
     with contextlib.suppress(OSError):  # stderr may be a file on a full disk
         print(f'vljepa: error: {line}', file=sys.stderr)
     return status
+
+
+def _discard_stdout() -> None:
+    """Redirect stdout to /dev/null, because Python flushes it again on exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_outputs() -> None:

@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('name', metavar='NAME|DIR', help='a model of kind bidirectional')
     common.add_source_arguments(parser)
     common.add_prompt_argument(parser)
+    common.add_max_gap_argument(parser)
     common.add_device_arguments(parser)
     common.add_output_arguments(parser)
 

@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     from vljepa_ros.sources.bag import Bag
 
     bag = Bag(path)
+    for line in bag.notes:
+        common.note(line)
     try:
         from vljepa_ros.client import bag_player as play
     except ImportError as error:
@@ -96,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_bag(path: Path) -> None:
-    """Raise InputError if the path is not a bag."""
+    """Raise InputError if the path is not a bag of ROS 2."""
+    from vljepa_ros.sources.bag_files import Ros1File, format_of
     from vljepa_ros.sources.opening import is_bag
 
     try:
@@ -104,6 +107,11 @@ def check_bag(path: Path) -> None:
             raise InputError(f'no such file or folder: {path}')
         if not is_bag(path):
             raise InputError(f'{path} is not a bag (a rosbag2 folder, an .mcap or .db3 file)')
+        if path.is_file() and format_of(path) is Ros1File:
+            raise InputError(
+                f'{path} is a bag of ROS 1, whose messages ROS 2 cannot publish; convert it: '
+                f'rosbags-convert --src {path.name} --dst {path.stem}'
+            )
     except OSError as error:  # permission denied, or the name is too long
         raise InputError(f'{path}: {error.strerror or error}') from error
 

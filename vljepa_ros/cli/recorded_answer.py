@@ -26,6 +26,8 @@ from vljepa_ros.query.service import Evaluated, QueryService, Question
 from vljepa_ros.sources import Source
 from vljepa_ros.stream.perceiver import Perceiver
 
+MAX_GAP_S = PerceptionSettings().max_gap_s
+
 
 class Hop(NamedTuple):
     """One hop of the recording: the stamp of its oldest frame, and its embedding."""
@@ -35,7 +37,12 @@ class Hop(NamedTuple):
 
 
 def answer_of(
-    model: Model, source: Source, prompt: str, candidates: list[str], span: Span
+    model: Model,
+    source: Source,
+    prompt: str,
+    candidates: list[str],
+    span: Span,
+    max_gap_s: float = MAX_GAP_S,
 ) -> Answer:
     """Answer a question about a recording.
 
@@ -45,13 +52,17 @@ def answer_of(
         prompt: The question.
         candidates: Possible answers; empty for a generated text.
         span: Span or moment that the question is about.
+        max_gap_s: A longer gap between frames, in seconds, resets the stream.
 
     Raises:
         InputError: The question is invalid, or there is no hop in the recording or span.
     """
-    hops = evaluate(model, source, prompt, span)
+    hops = evaluate(model, source, prompt, span, max_gap_s)
     if not hops:
-        raise InputError(f'{source.path}: too few images for an answer about the requested time')
+        raise InputError(
+            f'{source.path}: too few images for an answer about the requested time; if they are '
+            f'more than {max_gap_s:g} s apart, raise --max-gap'
+        )
     newest = hops[-1].embedding
 
     def looks(_: Question) -> Evaluated:
@@ -89,7 +100,9 @@ def windows(hops: list[Hop], length: int) -> list[EvaluatedSpan]:
     ]
 
 
-def evaluate(model: Model, source: Source, prompt: str, span: Span) -> list[Hop]:
+def evaluate(
+    model: Model, source: Source, prompt: str, span: Span, max_gap_s: float = MAX_GAP_S
+) -> list[Hop]:
     """Process a recording; return the hops of a span, or the newest hop up to a moment.
 
     The embeddings of the hops answer `prompt`.
@@ -98,7 +111,7 @@ def evaluate(model: Model, source: Source, prompt: str, span: Span) -> list[Hop]
         InputError: The span begins after the end of the recording.
     """
     assert model.vision is not None
-    settings = PerceptionSettings(prompts=(prompt,))
+    settings = PerceptionSettings(prompts=(prompt,), max_gap_s=max_gap_s)
     # An unreadable question is an abstention, not an error.
     perceiver = Perceiver(model.vision, settings, check_readable=False)
     found: list[Hop] = []

@@ -30,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_span_arguments(parser, moment=False)
     common.add_prompt_argument(parser)
+    common.add_max_gap_argument(parser)
     common.add_model_arguments(parser)
 
 

@@ -29,7 +29,8 @@ from std_msgs.msg import Header
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.nodes.conversions import to_ns, to_time
-from vljepa_ros.sources.bag import RAW, Bag, BagMessage, BagTopic, stamp_of
+from vljepa_ros.sources.bag import Bag, BagMessage, stamp_of
+from vljepa_ros.sources.bag_files import RAW, BagTopic
 
 CLOCK_S = 0.02  # period of /clock between two messages
 RESEND_S = 2.0
@@ -94,8 +95,9 @@ class Player:
         In lossless playback, an image is yielded after the node has acknowledged it.
 
         Raises:
-            InputError: The bag is damaged. In lossless playback also: no node subscribes to the
-                images, or an image is not acknowledged in time.
+            InputError: The bag is damaged; its readable messages were published. In lossless
+                playback also: no node subscribes to the images, or an image is not acknowledged
+                in time.
         """
         awaited = self._wait_for_listeners()
         began_s, first_ns = time.monotonic(), 0

@@ -35,6 +35,10 @@ class InputError(VljepaError):
     code = ErrorCode.BAD_INPUT
 
 
+class DepthImageError(InputError):
+    """An image contains distances, not colors."""
+
+
 class NotStoredError(InputError):
     """No frames or embeddings are stored for the time span of a question."""
 

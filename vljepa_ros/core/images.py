@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decode camera data to RGB images without cv_bridge: sensor_msgs encodings, JPEG and PNG.
 
-Images are (H, W, 3) uint8, RGB. Row padding (`step`) is removed. All encodings have 8 bits per
-channel and ignore `is_bigendian`, except mono16, which is reduced to its high byte.
+Images are (H, W, 3) uint8, RGB. Row padding (`step`) is removed. Encodings with 16 bits per
+channel are reduced to their high bytes. Depth images are refused, whatever their transport.
 """
 
 from __future__ import annotations
@@ -10,23 +10,54 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
-from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.errors import DepthImageError, InputError
 from vljepa_ros.core.types import Image
 
 MAX_PIXELS = 100_000_000  # a larger size is treated as a damaged header
-SIGNATURES = {b'\xff\xd8': b'\xff\xd9', b'\x89PNG': b'IEND'}  # first -> last bytes (JPEG, PNG)
+JPEG, PNG = b'\xff\xd8', b'\x89PNG'  # first bytes
+DEPTH = re.compile(r'(16U|16S|32S|32F|64F)(C1)?')  # encodings with one number per pixel
+JPEG_END = b'\xff\xd9'
+# Some cameras align the end mark. More bytes before it are image data that was not decoded.
+PADDING = re.compile(r'(\d+) extraneous bytes before marker 0xd9')
+MOST_PADDING = 64
+EXIF_WITHIN = 4096  # the Exif segment is one of the first
 Buffer: TypeAlias = 'bytes | bytearray | memoryview | array[int] | NDArray[np.uint8]'
-Rows = NDArray[np.uint8]  # (H, W * bytes per pixel)
+Rows = NDArray[np.uint8]  # (number of rows, step)
 Affine = NDArray[np.float64]  # (2, 3)
 Crop: TypeAlias = tuple[float, float, float, float]  # x, y, width, height in fractions
 WHOLE: Crop = (0.0, 0.0, 1.0, 1.0)
 LEAST_CROP = 0.05  # smallest width and height of a crop: 16 of 320 pixels
+# BT.601 with luma 16..235, as in OpenCV's other YUV conversions: RGB = matrix @ (Y, U, V, 1).
+YUV_TO_RGB = np.array(
+    [
+        [1.164, 0.0, 1.596, -1.164 * 16 - 1.596 * 128],
+        [1.164, -0.391, -0.813, -1.164 * 16 + (0.391 + 0.813) * 128],
+        [1.164, 2.018, 0.0, -1.164 * 16 - 2.018 * 128],
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Pixel format of sensor_msgs/Image.
+
+    `size`: bytes per pixel in a row. `convert`: function from data without row padding, (number of
+    rows, W * size) uint8, to RGB, (H, W, 3). `rows`: rows of data per two rows of the image, 2
+    except with color planes below the image. `cell`: width and height must be multiples of these.
+    """
+
+    size: int
+    convert: Callable[[Rows], NDArray[np.uint8]]
+    rows: int = 2
+    cell: tuple[int, int] = (1, 1)
 
 
 def _channels(count: int, order: tuple[int, ...]) -> Callable[[Rows], NDArray[np.uint8]]:
@@ -44,25 +75,44 @@ def _color(code: int, count: int) -> Callable[[Rows], NDArray[np.uint8]]:
     return convert
 
 
-# Encoding -> (bytes per pixel, conversion). ROS names a Bayer pattern after the first two pixels
-# of the first row, OpenCV after the second and third pixel of the second row, so the names differ.
-ENCODINGS: dict[str, tuple[int, Callable[[Rows], NDArray[np.uint8]]]] = {
-    'rgb8': (3, _channels(3, (0, 1, 2))),
-    'bgr8': (3, _channels(3, (2, 1, 0))),
-    'rgba8': (4, _channels(4, (0, 1, 2))),
-    'bgra8': (4, _channels(4, (2, 1, 0))),
-    '8UC3': (3, _channels(3, (2, 1, 0))),
-    'mono8': (1, _color(cv2.COLOR_GRAY2RGB, 1)),
-    '8UC1': (1, _color(cv2.COLOR_GRAY2RGB, 1)),
-    'mono16': (2, _color(cv2.COLOR_GRAY2RGB, 1)),
-    'yuv422': (2, _color(cv2.COLOR_YUV2RGB_UYVY, 2)),
-    'uyvy': (2, _color(cv2.COLOR_YUV2RGB_UYVY, 2)),
-    'yuv422_yuy2': (2, _color(cv2.COLOR_YUV2RGB_YUY2, 2)),
-    'yuyv': (2, _color(cv2.COLOR_YUV2RGB_YUY2, 2)),
-    'bayer_rggb8': (1, _color(cv2.COLOR_BayerBG2RGB, 1)),
-    'bayer_bggr8': (1, _color(cv2.COLOR_BayerRG2RGB, 1)),
-    'bayer_gbrg8': (1, _color(cv2.COLOR_BayerGR2RGB, 1)),
-    'bayer_grbg8': (1, _color(cv2.COLOR_BayerGB2RGB, 1)),
+def _nv24(rows: Rows) -> NDArray[np.uint8]:
+    height, width = len(rows) // 3, rows.shape[1]
+    chroma = rows[height:].reshape(height, width, 2)
+    pixels = np.concatenate([rows[:height, :, None], chroma], axis=2)
+    return np.asarray(cv2.transform(pixels, YUV_TO_RGB), np.uint8)
+
+
+_UYVY = Encoding(2, _color(cv2.COLOR_YUV2RGB_UYVY, 2), cell=(2, 1))
+_YUYV = Encoding(2, _color(cv2.COLOR_YUV2RGB_YUY2, 2), cell=(2, 1))
+_GRAY = Encoding(1, _color(cv2.COLOR_GRAY2RGB, 1))
+_BGR = Encoding(3, _channels(3, (2, 1, 0)))
+# ROS names a Bayer pattern after the first two pixels of the first row, OpenCV after the second
+# and third pixel of the second row, so the names differ.
+ENCODINGS: dict[str, Encoding] = {
+    'rgb8': Encoding(3, _channels(3, (0, 1, 2))),
+    'bgr8': _BGR,
+    'rgba8': Encoding(4, _channels(4, (0, 1, 2))),
+    'bgra8': Encoding(4, _channels(4, (2, 1, 0))),
+    '8UC3': _BGR,
+    'mono8': _GRAY,
+    '8UC1': _GRAY,
+    'yuv422': _UYVY,
+    'uyvy': _UYVY,
+    'yuv422_yuy2': _YUYV,
+    'yuyv': _YUYV,
+    'nv12': Encoding(1, _color(cv2.COLOR_YUV2RGB_NV12, 1), 3, (2, 2)),
+    'nv21': Encoding(1, _color(cv2.COLOR_YUV2RGB_NV21, 1), 3, (2, 2)),
+    'nv24': Encoding(1, _nv24, 6),
+    'bayer_rggb8': Encoding(1, _color(cv2.COLOR_BayerBG2RGB, 1)),
+    'bayer_bggr8': Encoding(1, _color(cv2.COLOR_BayerRG2RGB, 1)),
+    'bayer_gbrg8': Encoding(1, _color(cv2.COLOR_BayerGR2RGB, 1)),
+    'bayer_grbg8': Encoding(1, _color(cv2.COLOR_BayerGB2RGB, 1)),
+}
+# Encodings with 16 bits per channel -> the encoding of their high bytes.
+WIDE = {
+    name.removesuffix('8') + '16': name
+    for name in ENCODINGS
+    if re.fullmatch('(rgba?|bgra?|mono|bayer_....)8', name)
 }
 
 
@@ -79,9 +129,12 @@ def check_raw(encoding: str, width: int, height: int, step: int, length: int) ->
     Raises:
         InputError: The fields contradict each other, or the encoding is unknown.
     """
-    if encoding not in ENCODINGS:
-        raise InputError(f"unknown encoding '{encoding}' (known: {', '.join(ENCODINGS)})")
-    size, _ = ENCODINGS[encoding]
+    check_color(encoding)
+    if encoding not in ENCODINGS and encoding not in WIDE:
+        known = ', '.join([*ENCODINGS, *WIDE])
+        raise InputError(f"unknown encoding '{encoding}' (known: {known})")
+    form = ENCODINGS[WIDE.get(encoding, encoding)]
+    size = form.size * (2 if encoding in WIDE else 1)
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise InputError(
             f'image of {width}x{height} pixels: sizes must be positive, '
@@ -92,14 +145,24 @@ def check_raw(encoding: str, width: int, height: int, step: int, length: int) ->
             f'step ({step} bytes) is smaller than a row of {width} {encoding} pixels '
             f'({width * size} bytes)'
         )
-    minimum = step * (height - 1) + width * size  # the last row may lack its padding
-    if not minimum <= length <= step * height:
+    across, down = form.cell
+    if width % across or height % down:
+        needs = 'an even width' if down == 1 else 'an even width and height'
+        raise InputError(f'encoding {encoding} needs {needs}, not {width}x{height}')
+    rows = height * form.rows // 2
+    minimum = step * (rows - 1) + width * size  # the last row may lack its padding
+    if not minimum <= length <= step * rows:
+        planes = f' x {form.rows / 2:g} ({encoding})' if form.rows != 2 else ''
         raise InputError(
-            f'image data has {length} bytes, but height ({height}) x step ({step}) is '
-            f'{height * step}'
+            f'image data has {length} bytes, but height ({height}) x step ({step}){planes} is '
+            f'{step * rows}'
         )
-    if width % 2 and encoding.startswith(('yuv', 'uyvy', 'yuyv')):
-        raise InputError(f'encoding {encoding} needs an even width, not {width}')
+
+
+def check_color(encoding: str) -> None:
+    """Raise DepthImageError if an encoding has one number per pixel, as depth images have."""
+    if DEPTH.fullmatch(encoding):
+        raise DepthImageError(f"encoding '{encoding}' is a depth image, not a color image")
 
 
 def decode_raw(
@@ -123,60 +186,129 @@ def decode_raw(
     """
     buffer = np.frombuffer(data, np.uint8)
     check_raw(encoding, width, height, step, len(buffer))
-    size, convert = ENCODINGS[encoding]
-    if len(buffer) < step * height:
-        buffer = np.concatenate([buffer, np.zeros(step * height - len(buffer), np.uint8)])
-    rows = buffer.reshape(height, step)[:, : width * size]
-    if encoding == 'mono16':
-        rows = rows[:, 0 if is_bigendian else 1 :: 2]
-    return np.ascontiguousarray(convert(rows))
+    form = ENCODINGS[WIDE.get(encoding, encoding)]
+    length = step * height * form.rows // 2
+    if len(buffer) < length:
+        buffer = np.concatenate([buffer, np.zeros(length - len(buffer), np.uint8)])
+    if encoding in WIDE:
+        rows = buffer.reshape(height, step)[:, (0 if is_bigendian else 1) :: 2]
+        rows = rows[:, : width * form.size]
+    elif encoding == 'nv24':  # its color plane has rows of twice the step
+        luma = buffer[: step * height].reshape(height, step)[:, :width]
+        chroma = buffer[step * height :].reshape(height, 2 * step)[:, : 2 * width]
+        rows = np.concatenate([luma, chroma.reshape(2 * height, width)])
+    else:
+        rows = buffer.reshape(-1, step)[:, : width * form.size]
+    return np.ascontiguousarray(form.convert(rows))
 
 
 def check_compressed(format: str, data: Buffer) -> None:
-    """Check the first and last bytes of a sensor_msgs/CompressedImage.
+    """Check the format and the first bytes of a sensor_msgs/CompressedImage.
 
     Args:
-        format: The message field `format`.
+        format: The message field `format`, possibly with the encoding of the raw image first:
+            "bgr8; jpeg compressed bgr8".
         data: Bytes of the encoded image.
 
     Raises:
-        InputError: The data is empty, truncated or a depth image, or does not begin like a JPEG or
-            PNG although `format` names one of them.
+        DepthImageError: The format names a depth image.
+        InputError: The data is empty, or does not begin like a JPEG or PNG although `format` names
+            one of them.
     """
     buffer = np.frombuffer(data, np.uint8)
     if len(buffer) == 0:
         raise InputError(f"compressed image '{format}' contains no data")
-    if re.search(r'compressedDepth', format):
-        raise InputError(f"compressed image '{format}' is a depth image: use a color image topic")
-    head, tail = buffer[:4].tobytes(), buffer[-4096:].tobytes()
-    end = next((end for begin, end in SIGNATURES.items() if head.startswith(begin)), None)
-    name = f"compressed image '{format}' of {len(buffer)} bytes"
-    if end is None and re.search('jpe?g|png', format):
-        raise InputError(f'{name} cannot be decoded: no JPEG or PNG signature')
-    # libjpeg fills missing parts and only warns, so the end marker is checked here.
-    if end is not None and end not in tail:
-        raise InputError(f'{name} is truncated')
+    if 'compressedDepth' in format:
+        raise DepthImageError(f"compressed format '{format}' is a depth image, not a color image")
+    check_color(format.partition(';')[0].strip())
+    if re.search('jpe?g|png', format) and not buffer[:4].tobytes().startswith((JPEG, PNG)):
+        raise InputError(f'{_name(format, buffer)} cannot be decoded: no JPEG or PNG signature')
 
 
 def decode_compressed(format: str, data: Buffer) -> Image:
     """Decode a sensor_msgs/CompressedImage to an RGB image, (H, W, 3) uint8.
+
+    Whether an image is complete is decided by its decoder: bytes after its end are ignored.
 
     Args:
         format: The message field `format`.
         data: Bytes of the encoded image: JPEG, PNG or another format that OpenCV decodes.
 
     Raises:
-        InputError: The data is empty, damaged or a depth image.
+        DepthImageError: The image has one channel of more than 8 bits, and `format` does not begin
+            with mono16.
+        InputError: The data is empty, truncated or damaged.
     """
     check_compressed(format, data)
     buffer = np.frombuffer(data, np.uint8)
-    try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
-    except cv2.error:
-        image = None
+    if buffer[:2].tobytes() == JPEG:
+        return _decode_jpeg(format, buffer)
+    image = _decode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if image is None or image.dtype != np.uint8:
+        original = _decode(buffer, cv2.IMREAD_UNCHANGED)
+        is_deep = original is not None and original.dtype != np.uint8 and original.ndim == 2
+        if original is not None and is_deep and not format.startswith('mono16'):
+            raise DepthImageError(
+                f'{_name(format, buffer)} has one channel of {original.dtype}: '
+                'a depth image, not a color image'
+            )
+        image = _decode(buffer, cv2.IMREAD_COLOR)
     if image is None:
-        raise InputError(f"compressed image '{format}' of {len(buffer)} bytes cannot be decoded")
+        raise InputError(f'{_name(format, buffer)} cannot be decoded: truncated or damaged')
     return np.ascontiguousarray(image[..., ::-1])
+
+
+def _decode_jpeg(format: str, buffer: NDArray[np.uint8]) -> Image:
+    """Decode a JPEG, which may lack its end mark, with the warnings of libjpeg as errors.
+
+    OpenCV ignores these warnings and returns an image with a gray area in place of missing data.
+    """
+    if buffer[-2:].tobytes() != JPEG_END:
+        # The decoder stops at the end mark of the image, if it has one.
+        buffer = np.append(buffer, np.frombuffer(JPEG_END, np.uint8))
+    try:
+        height, width = simplejpeg.decode_jpeg_header(buffer)[:2]
+        if width * height > MAX_PIXELS:
+            raise InputError(
+                f'{_name(format, buffer)}: {width}x{height} pixels are more than {MAX_PIXELS:,}'
+            )
+        image = simplejpeg.decode_jpeg(buffer, 'RGB', strict=True)
+    except ValueError as error:
+        image = _decode_unusual_jpeg(format, buffer, str(error))
+    if b'Exif\0' in buffer[:EXIF_WITHIN].tobytes():  # may state a rotation, which OpenCV applies
+        rotated = _decode(buffer, cv2.IMREAD_COLOR)
+        image = image if rotated is None else rotated[..., ::-1]
+    return np.ascontiguousarray(image)
+
+
+def _decode_unusual_jpeg(format: str, buffer: NDArray[np.uint8], reason: str) -> Image:
+    """Decode a JPEG after a warning or error of libjpeg.
+
+    Raises:
+        InputError: The warning concerns the pixels, or OpenCV cannot decode the image either.
+    """
+    padding = PADDING.search(reason)
+    if 'premature end' in reason:
+        raise InputError(f'{_name(format, buffer)} is truncated')
+    if reason.startswith('Corrupt') and not (padding and int(padding[1]) <= MOST_PADDING):
+        raise InputError(f'{_name(format, buffer)} is damaged: {reason}')
+    image = _decode(buffer, cv2.IMREAD_COLOR)  # for example colors as CMYK
+    if image is None:
+        raise InputError(
+            f'{_name(format, buffer)} cannot be decoded: truncated or damaged ({reason})'
+        )
+    return np.asarray(image[..., ::-1], np.uint8)
+
+
+def _decode(buffer: NDArray[np.uint8], flags: int) -> NDArray[np.generic] | None:
+    try:
+        return cv2.imdecode(buffer, flags)
+    except cv2.error:
+        return None
+
+
+def _name(format: str, buffer: NDArray[np.uint8]) -> str:
+    return f"compressed image '{format}' of {len(buffer)} bytes"
 
 
 def rotate(image: Image, degrees: int) -> Image:

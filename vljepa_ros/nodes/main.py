@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import sys
 import threading
@@ -19,9 +20,11 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import rclpy
+from rclpy.exceptions import NameValidationException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.exit_status import ExitStatus, node_status
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.logs import forwarded
@@ -34,6 +37,10 @@ LOOK_AGAIN_S = 0.5  # period at which the main thread checks for signals
 LAST_WORDS_S = 0.1  # time for the middleware to deliver a node's last messages to the next one
 # Signals that end the process -> exit status if its threads do not end in time.
 SIGNALS = {signal.SIGINT: ExitStatus.INTERRUPTED, signal.SIGTERM: ExitStatus.TERMINATED}
+# Errors of rclpy for invalid ROS arguments, for example an unreadable parameter file. RuntimeError
+# is the base class of RCLError, which rclpy does not export.
+INVALID_ARGUMENTS = (RuntimeError, NameValidationException)
+RCL_SOURCE = re.compile(r', at [^,\s]*\.c(pp)?:\d+')
 Factory = Callable[..., VljepaNode]
 
 
@@ -114,8 +121,9 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
         args: ROS arguments (None: the arguments of this process).
 
     Returns:
-        The exit status: the status of the error if a node could not be activated. After a signal,
-        OK if all threads ended in time, otherwise the status of the signal.
+        The exit status: CONFIGURATION, and one line on stderr, if the ROS arguments are invalid;
+        the status of the error if a node could not be activated. After a signal, OK if all threads
+        ended in time, otherwise the status of the signal.
     """
     stop, failures, signals = threading.Event(), list[ExitStatus](), list[int]()
 
@@ -125,12 +133,17 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
 
     for number in SIGNALS:
         signal.signal(number, on_signal)
-    rclpy.init(
-        args=list(args) if args is not None else None,
-        signal_handler_options=SignalHandlerOptions.NO,
-    )
     pool = ModelPool(shared=len(factories) > 1)
-    spinners = [Spinner(factory(pool)) for factory in factories]
+    try:
+        rclpy.init(
+            args=list(args) if args is not None else None,
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
+        spinners = [Spinner(factory(pool)) for factory in factories]
+    except (InputError, *INVALID_ARGUMENTS) as error:
+        rclpy.try_shutdown()
+        print(f'cannot start: {_one_line(error)}', file=sys.stderr)
+        return ExitStatus.CONFIGURATION
 
     def failed(error: Exception | None) -> None:
         failures.append(node_status(error))
@@ -151,6 +164,11 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
     if failures:
         return max(failures)  # a permanent failure of one node is permanent for the process
     return SIGNALS[signal.Signals(signals[0])] if unfinished and signals else ExitStatus.OK
+
+
+def _one_line(error: Exception) -> str:
+    """Return the message of an error without the source lines that rcl appends to it."""
+    return ' '.join(RCL_SOURCE.sub('', str(error)).split())
 
 
 def _stop(spinners: Sequence[Spinner], pool: ModelPool) -> list[str]:

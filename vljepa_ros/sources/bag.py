@@ -1,51 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read rosbag2 recordings (a folder, an .mcap or a .db3 file) with `rosbags`, without ROS.
+"""Read recordings of ROS (a folder, an MCAP, SQLite or ROS 1 file) without ROS.
 
-Only image messages are deserialized; messages of other types, including custom types, are returned
-as bytes. The stamp of a frame is its header stamp, as in the nodes.
+The files are the truth, and metadata.yaml only their list, because a killed recorder leaves it
+incomplete. Only image messages are deserialized; messages of other types, including custom types,
+are returned as bytes. The stamp of a frame is its header stamp, as in the nodes.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from rosbags.interfaces import QosDurability
-from rosbags.rosbag2 import Reader
+import yaml
 from rosbags.typesys import Stores, get_typestore
 
-from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.errors import DepthImageError, InputError
 from vljepa_ros.core.images import decode_compressed, decode_raw
 from vljepa_ros.core.settings import check_stamp
 from vljepa_ros.core.types import Frame, Image
+from vljepa_ros.sources.bag_files import (
+    COMPRESSED,
+    RAW,
+    BagFile,
+    BagTopic,
+    merged,
+    open_file,
+    unpacked,
+)
 from vljepa_ros.sources.base import Damaged, Source
 from vljepa_ros.sources.names import camera_names
+from vljepa_ros.sources.natural_order import natural
 
-RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-STORAGE = ('.mcap', '.db3')
-
-
-@dataclass(frozen=True)
-class BagTopic:
-    """Topic of a bag with its number of messages.
-
-    `latched`: the durability of one of its publishers was transient local.
-    """
-
-    name: str
-    type: str
-    count: int
-    latched: bool = False
-
-    @property
-    def is_image(self) -> bool:
-        """Whether the topic has an image type and is not a compressed depth image."""
-        return self.type == RAW or (
-            self.type == COMPRESSED and not self.name.endswith('/compressedDepth')
-        )
+METADATA = 'metadata.yaml'
+# bag_0.mcap, bag.db3, bag_0.db3.zstd -> name of the recording
+PART = re.compile(r'(.*?)(_\d+)?\.(mcap|db3)(\.zstd)?')
 
 
 @dataclass(frozen=True)
@@ -58,13 +51,31 @@ class BagMessage:
 
 
 class Bag:
-    """Topics and messages of a rosbag2 recording."""
+    """Topics and messages of a recording.
+
+    `notes`: one line for each difference between metadata.yaml and the files.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Read the topics; raise InputError if the bag cannot be opened or is empty."""
+        """Read the topics.
+
+        Raises:
+            InputError: The bag cannot be read, or is empty.
+            OSError: The folder cannot be read.
+        """
         self.path = path
-        self._storage = _storage_of(path)
-        self.topics = self._read_topics()
+        self.notes: list[str] = []
+        index = None if path.is_file() else self._read_index()
+        self._files = self._open([path] if path.is_file() else self._choose_files(index))
+        self.topics = merged(topic for file in self._files for topic in file.topics)
+        count = sum(topic.count for topic in self.topics)
+        if not count:
+            raise InputError(f'{path}: the bag is empty')
+        if index is not None and index.count != count:
+            self.notes.append(
+                f'{path}: {METADATA} lists {index.count} messages, '
+                f'but the files contain {count}; the files are used'
+            )
 
     @property
     def image_topics(self) -> tuple[BagTopic, ...]:
@@ -89,6 +100,11 @@ class Bag:
         for name in names:
             if name not in known:
                 raise InputError(f"{self.path}: no topic '{name}' (image topics: {listed})")
+            if known[name].is_depth:
+                raise InputError(
+                    f"{self.path}: topic '{name}' has depth images; the model reads color images "
+                    f'(image topics: {listed})'
+                )
             if not known[name].is_image:
                 raise InputError(
                     f"{self.path}: topic '{name}' is of type {known[name].type}, "
@@ -107,74 +123,95 @@ class Bag:
         """Iterate over the messages of some topics in the order of recording.
 
         Raises:
-            InputError: The bag is damaged.
+            InputError: A file is damaged; all readable messages of all files were returned.
         """
-        by_name = {topic.name: topic for topic in topics}
-        with self._guard(), Reader(self._storage) as reader:
-            wanted = [c for c in reader.connections if c.topic in by_name]
-            found = reader.messages(wanted) if wanted else iter(())
-            while True:
-                with self._guard():
-                    item = next(found, None)
-                if item is None:
-                    return
-                connection, log_ns, data = item
-                yield BagMessage(by_name[connection.topic], log_ns, bytes(data))
+        chosen = {(topic.name, topic.type): topic for topic in topics}
+        names = {topic.name for topic in topics}
+        problem: InputError | None = None
+        for file in self._files:
+            try:
+                for stored in file.messages(names):
+                    if topic := chosen.get((stored.topic, stored.type)):
+                        yield BagMessage(topic, stored.log_ns, unpacked(stored.data))
+            except InputError as error:
+                problem = problem or error
+        if problem:
+            raise problem
 
-    def _read_topics(self) -> tuple[BagTopic, ...]:
-        topics: dict[tuple[str, str], BagTopic] = {}
-        with self._guard(), Reader(self._storage) as reader:
-            for found in reader.connections:
-                key = (found.topic, found.msgtype)
-                before = topics.get(key, BagTopic(*key, 0))
-                profiles: Any = getattr(found.ext, 'offered_qos_profiles', ())
-                latched = before.latched or any(
-                    profile.durability == QosDurability.TRANSIENT_LOCAL for profile in profiles
-                )
-                topics[key] = BagTopic(*key, before.count + found.msgcount, latched)
-        if not sum(topic.count for topic in topics.values()):
-            raise InputError(f'{self.path}: the bag is empty')
-        return tuple(topics.values())
-
-    def _guard(self) -> _Guard:
-        return _Guard(self.path)
-
-
-class _Guard:
-    """Context manager that converts any exception of the reader to a one-line InputError."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception) and not isinstance(error, InputError):
+    def _read_index(self) -> _Index | None:
+        """Return the contents of metadata.yaml; None, with a note, if they are unusable."""
+        file = self.path / METADATA
+        if not file.is_file():
+            return None
+        try:
+            found = yaml.safe_load(file.read_text())['rosbag2_bagfile_information']
+            names = [PurePath(name).name for name in found['relative_file_paths']]
+            return _Index(names, int(found['message_count']))
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f'{self._path}: damaged or truncated bag: {reason}') from error
+            self.notes.append(f'{file}: damaged ({reason}); the bag files beside it are used')
+            return None
+
+    def _choose_files(self, index: _Index | None) -> list[Path]:
+        """Return the files of a folder that belong to the recording, in order of recording.
+
+        Raises:
+            InputError: There is no file, or files of several recordings and no metadata.yaml.
+        """
+        present = sorted(
+            (p for p in self.path.iterdir() if PART.fullmatch(p.name)),
+            key=lambda p: natural(p.name),
+        )
+        listed = [self.path / name for name in index.names] if index else []
+        missing = [file.name for file in listed if file not in present]
+        recordings = {_recording(file) for file in listed or present}
+        if not listed and len(recordings) > 1:
+            raise InputError(
+                f'{self.path}: no usable {METADATA} for {len(present)} bag files; '
+                'give the path of one file'
+            )
+        found = [file for file in present if file in listed or _recording(file) in recordings]
+        if not found:
+            raise InputError(
+                f'{self.path}: the bag files are missing: {", ".join(missing) or "*"}'
+            )
+        if missing:
+            self.notes.append(f'{self.path}: files are missing: {", ".join(missing)}')
+        if listed:
+            self._note_unlisted([file for file in present if file not in listed], found)
+        return found
+
+    def _note_unlisted(self, unlisted: list[Path], found: list[Path]) -> None:
+        for file in unlisted:
+            action = 'read as a part of this recording' if file in found else 'not read'
+            self.notes.append(f'{file}: not listed in {METADATA}; {action}')
+
+    def _open(self, paths: list[Path]) -> list[BagFile]:
+        """Open the files; a file that cannot be read is noted, or raised if no other can be."""
+        files, problems = list[BagFile](), list[InputError]()
+        for path in paths:
+            try:
+                files.append(open_file(path))
+            except InputError as error:
+                problems.append(error)
+        if not files:
+            raise problems[0]
+        self.notes += [f'{error}; the other files are read' for error in problems]
+        return files
 
 
-def _storage_of(path: Path) -> Path:
-    """Return the path for the reader: a file, or a folder with metadata.yaml.
+@dataclass(frozen=True)
+class _Index:
+    """Contents of metadata.yaml: names of the files, and the number of messages."""
 
-    A folder without metadata.yaml is replaced by its only bag file.
+    names: list[str]
+    count: int
 
-    Raises:
-        InputError: The file is empty, or the folder has no metadata.yaml but several bag files.
-    """
-    if path.is_file():
-        if path.stat().st_size == 0:
-            raise InputError(f'{path}: the file is empty')
-        return path
-    if (path / 'metadata.yaml').is_file():
-        return path
-    parts = sorted(p for p in path.iterdir() if p.suffix in STORAGE)
-    if len(parts) == 1:
-        return _storage_of(parts[0])
-    raise InputError(
-        f'{path} has {len(parts)} bag files, but no metadata.yaml: pass the path of one file'
-    )
+
+def _recording(file: Path) -> str:
+    """Return the name of the recording that a file such as NAME_0.mcap is a part of."""
+    match = PART.fullmatch(file.name)
+    return match[1] if match else file.name
 
 
 class BagSource(Source):
@@ -193,28 +230,70 @@ class BagSource(Source):
         """
         super().__init__(path)
         self.bag = Bag(path)
+        self._unpack = unpacker()
         given = [topic.rpartition('=')[::2] for topic in topics]
         self.topics = self.bag.choose([topic for _, topic in given])
+        if not given:
+            self.topics = self._without_depth(self.topics)
+        self.notes = tuple(self.bag.notes)
         called = {topic: name for name, topic in given if name}
         self.names = camera_names([topic.name for topic in self.topics], called)
         self.cameras = tuple(self.names.values())
         self.total = sum(topic.count for topic in self.topics)
-        self._unpack = unpacker()
         self._find_start()
 
     def items(self) -> Iterator[Frame | Damaged]:
-        """Iterate over recorded frames, with a `Damaged` in place of each unreadable image."""
-        for message in self.bag.messages(self.topics):
-            name = self.names[message.topic.name]
+        """Iterate over recorded frames, with a `Damaged` in place of each unreadable image.
+
+        If a file of the bag is damaged, a last `Damaged` reports it after all readable frames.
+        """
+        stamp_ns, name = 0, self.cameras[0]
+        try:
+            for message in self.bag.messages(self.topics):
+                name = self.names[message.topic.name]
+                stamp_ns = message.log_ns
+                try:
+                    stamp_ns = check_stamp(stamp_of(message.data))
+                    image = self._unpack(message.topic.type, message.data)
+                except InputError as error:
+                    yield Damaged(stamp_ns, name, str(error))
+                    continue
+                yield Frame(stamp_ns, image, name)
+        except InputError as error:
+            yield Damaged(stamp_ns + 1, name, str(error), is_end=True)
+
+    def _without_depth(self, topics: Sequence[BagTopic]) -> tuple[BagTopic, ...]:
+        """Return the topics whose first image is not a depth image, and note the others.
+
+        Raises:
+            InputError: All images are depth images.
+        """
+        depth = [topic.name for topic in self.bag.topics if topic.is_depth and topic.count]
+        color = []
+        for topic in topics:
+            if self._is_depth(topic):
+                depth.append(topic.name)
+            else:
+                color.append(topic)
+        if not color:
+            raise InputError(
+                f'{self.path}: only depth images ({", ".join(depth)}), but the model reads color'
+            )
+        if depth:
+            self.bag.notes.append(f'{self.path}: depth images are left out: {", ".join(depth)}')
+        return tuple(color)
+
+    def _is_depth(self, topic: BagTopic) -> bool:
+        if not topic.count:
+            return False
+        with suppress(InputError):
+            first = next(self.bag.messages([topic]), None)
             try:
-                stamp_ns = check_stamp(stamp_of(message.data))
-            except InputError as error:
-                yield Damaged(message.log_ns, name, str(error))
-                continue
-            try:
-                yield Frame(stamp_ns, self._unpack(message.topic.type, message.data), name)
-            except InputError as error:
-                yield Damaged(stamp_ns, name, str(error))
+                if first is not None:
+                    self._unpack(topic.type, first.data)
+            except DepthImageError:
+                return True
+        return False
 
 
 def stamp_of(data: bytes) -> int:

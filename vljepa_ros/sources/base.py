@@ -14,11 +14,15 @@ from vljepa_ros.core.types import Frame
 
 @dataclass(frozen=True)
 class Damaged:
-    """Placeholder that is returned instead of a frame whose image cannot be decoded."""
+    """Placeholder that is returned instead of a frame whose image cannot be decoded.
+
+    `is_end`: whether the recording ends early here, instead of one damaged image.
+    """
 
     stamp_ns: int
     source: str
     message: str
+    is_end: bool = False
 
 
 class Source(ABC):
@@ -26,9 +30,11 @@ class Source(ABC):
 
     `start_ns` is the stamp of the first readable image. `total` is the number of images, or None
     if it is not known in advance. `cameras` are the camera names, one or more per recording.
+    `notes` are lines about parts of the recording that are missing or left out.
     """
 
     total: int | None = None
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -27,6 +27,7 @@ class CroppedSource(Source):
         super().__init__(source.path)
         self._source, self._part = source, check_crop(part)
         self.cameras, self.start_ns, self.total = source.cameras, source.start_ns, source.total
+        self.notes = source.notes
         self.names: Mapping[str, str] = getattr(source, 'names', {})
 
     @property

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.images import decode_compressed
 from vljepa_ros.core.types import Frame
 from vljepa_ros.sources.base import Damaged, Source
+from vljepa_ros.sources.natural_order import natural
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.webp', '.tif', '.tiff')
 DEFAULT_FPS = 10.0
@@ -53,12 +53,3 @@ class FolderSource(Source):
                 yield Damaged(stamp_ns, 'camera', f'{file.name}: {error}')
                 continue
             yield Frame(stamp_ns, image)
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """Return a sort key that compares runs of digits as numbers and puts them before letters."""
-    return [
-        (0, int(part), '') if part.isdecimal() else (1, 0, part)
-        for part in re.split(r'(\d+)', name.lower())
-        if part
-    ]

@@ -1,24 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Open a recording: a rosbag2 bag, a video file or an image folder."""
+"""Open a recording: a bag of ROS, a video file or an image folder."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.sources.base import Source
 
-BAG_FILES = ('.mcap', '.db3')
+BAG_NAME = re.compile(r'.*\.(mcap|db3)(\.zstd)?')
 
 
 def is_bag(path: Path) -> bool:
-    """Return whether a path looks like a rosbag2 recording."""
+    """Return whether a path is a recording of ROS, by the first bytes or the name of the file.
+
+    Raises:
+        OSError: The path cannot be read.
+    """
     if path.is_dir():
         return (path / 'metadata.yaml').exists() or any(
-            p.suffix in BAG_FILES for p in path.iterdir()
+            BAG_NAME.fullmatch(p.name) for p in path.iterdir()
         )
-    return path.suffix in BAG_FILES
+    if BAG_NAME.fullmatch(path.name):
+        return True
+    from vljepa_ros.sources.bag_files import format_of
+
+    return path.is_file() and format_of(path) is not None
 
 
 def open_source(path: str | Path, topics: Sequence[str] = (), fps: float = 0.0) -> Source:

@@ -16,6 +16,23 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.types import Frame, Image
 from vljepa_ros.sources.base import Damaged, Source
 
+# Containers that FFmpeg recognizes by a signature.
+CONTAINERS = frozenset(
+    {
+        'asf',
+        'avi',
+        'flv',
+        'gif',
+        'matroska,webm',
+        'mov,mp4,m4a,3gp,3g2,mj2',
+        'mpeg',
+        'mpegts',
+        'mxf',
+        'nut',
+        'ogg',
+    }
+)
+MJPEG = frozenset({'mjpeg', 'mjpg'})
 DEFAULT_PERIOD_NS = 40_000_000
 
 
@@ -53,7 +70,7 @@ class VideoSource(Source):
                     yield Frame(stamp_ns, _image(frame))
         if self._ends_early(index, clock):
             message = f'the video ends after {index} of {self.total} frames'
-            yield Damaged(clock.now_ns + clock.period_ns, 'camera', message)
+            yield Damaged(clock.now_ns + clock.period_ns, 'camera', message, is_end=True)
 
     def _lost(
         self, index: int, count: int, before_ns: int, after_ns: int
@@ -81,11 +98,23 @@ class VideoSource(Source):
             container = av.open(f'file:{self.path}', metadata_errors='ignore')
         except av.FFmpegError:
             container = None
-        if container is None or not container.streams.video:
+        if container is None or not container.streams.video or not self._is_known(container):
             raise InputError(
-                f'{self.path}: the file is neither a bag (.mcap, .db3) nor a readable video'
+                f'{self.path}: the file is neither a bag (MCAP, SQLite, ROS 1) '
+                'nor a readable video'
             )
         return container
+
+    def _is_known(self, container: InputContainer) -> bool:
+        """Return whether the format of a file is certain.
+
+        FFmpeg also guesses, for example motion JPEG for any file that contains JPEGs. Containers
+        are recognized by their content. Streams without container have no signature, so the name
+        of the file must confirm them.
+        """
+        found = container.format
+        extensions = MJPEG if found.name == 'jpeg_pipe' else found.extensions
+        return found.name in CONTAINERS or self.path.suffix[1:].lower() in extensions
 
 
 class _Clock:
