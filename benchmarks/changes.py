@@ -29,8 +29,8 @@ from vljepa_ros.data.simulators.mwstream.meanings import is_right, meanings, sen
 from vljepa_ros.evaluate.matching import matched, near
 from vljepa_ros.evaluate.plots import need_pyplot
 from vljepa_ros.evaluate.segments import merged
-from vljepa_ros.evaluate.stream_embeddings import SECOND_NS, Hops, hops_of
-from vljepa_ros.evaluate.views import centre
+from vljepa_ros.evaluate.stream_embeddings import SECOND_NS, StreamEmbeddings, hops_of
+from vljepa_ros.evaluate.views import centroid
 
 WITHIN_S = 1.0
 Counts = NDArray[np.float64]  # matched, matched by a correct sentence, predicted, true
@@ -41,7 +41,7 @@ class Recording:
     """Annotations and embeddings of a stream."""
 
     truths: list[Annotation]
-    hops: Hops
+    hops: StreamEmbeddings
 
 
 class Namer:
@@ -50,7 +50,7 @@ class Namer:
     def __init__(self, language: Language) -> None:
         names = meanings()
         self._texts = [sentences(name)[0] for name in names]
-        self._centroids = np.stack([centre(language.encode(sentences(name))) for name in names])
+        self._centroids = np.stack([centroid(language.encode(sentences(name))) for name in names])
 
     def name(self, vector: np.ndarray) -> str:
         """Return the first sentence of the nearest concept."""

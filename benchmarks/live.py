@@ -27,7 +27,7 @@ from std_msgs.msg import Header
 from vljepa_ros.cli.common import add_model_arguments, load_model, progress
 from vljepa_ros.cli.demo import params_file
 from vljepa_ros.cli.main import Parser
-from vljepa_ros.cli.stack_processes import Processes, node_command
+from vljepa_ros.cli.stack_processes import StackProcesses, node_command
 from vljepa_ros.client.planner_client import Client
 from vljepa_ros.core.errors import BusyError
 from vljepa_ros.core.protocols import ModelFacts
@@ -149,7 +149,7 @@ class Stack:
 
     def __enter__(self) -> Stack:
         self._logs = tempfile.TemporaryDirectory()
-        self._processes = Processes(dict(os.environ), Path(self._logs.name)).__enter__()
+        self._processes = StackProcesses(dict(os.environ), Path(self._logs.name)).__enter__()
         values = {'model': self._args.model, 'device': 'cpu', 'threads': 1}
         for name in ('perception_node', 'query_node'):
             self._processes.start(name, node_command(name, NAMESPACE, values, params_file()))

@@ -26,7 +26,7 @@ from common import run, show
 from vljepa_ros.cli.common import add_model_arguments, load_model
 from vljepa_ros.cli.demo import params_file, sample_folder
 from vljepa_ros.cli.main import Parser
-from vljepa_ros.cli.stack_processes import Processes, stack_commands
+from vljepa_ros.cli.stack_processes import StackProcesses, stack_commands
 from vljepa_ros.core.protocols import Model
 from vljepa_ros.core.settings import MemorySettings
 from vljepa_ros.core.types import Change, Embedding, Frame, Reason, Segment, StreamKey
@@ -71,7 +71,7 @@ def rates(args: Namespace) -> dict[str, float]:
     bag = sample_folder()
     with (
         tempfile.TemporaryDirectory() as logs,
-        Processes(dict(os.environ), Path(logs)) as processes,
+        StackProcesses(dict(os.environ), Path(logs)) as processes,
         Counting() as counting,
     ):
         commands = stack_commands(NAMESPACE, args.model, '/camera/image_raw', params_file())

@@ -28,7 +28,7 @@ from vljepa_ros.evaluate.decode_rules import KEY, Decodes, allowed, by_settings,
 from vljepa_ros.evaluate.decoded_texts import CachedDecoder, decoder_of
 from vljepa_ros.evaluate.document_frequencies import references, scorer
 from vljepa_ros.evaluate.segments import joined, merged
-from vljepa_ros.evaluate.stream_embeddings import Hops, hops_of, nearest
+from vljepa_ros.evaluate.stream_embeddings import StreamEmbeddings, hops_of, nearest
 from vljepa_ros.evaluate.suites.events import (
     FIRST_TEXTS,
     OURS,
@@ -62,7 +62,7 @@ class Recording:
     """Stream with its embeddings."""
 
     stream: Stream
-    hops: Hops
+    hops: StreamEmbeddings
 
 
 class Judge:
@@ -86,14 +86,14 @@ class Judge:
         delays_s = [
             stream.segments[predicted].first_text_s - stream.starts_s[true]
             for stream in found
-            for predicted, true in matches(stream, OURS, labelled=True)
+            for predicted, true in matches(stream, OURS, labeled=True)
         ]
         return {
             'kept': self._cider(plans) / self._baseline if self._baseline else float('nan'),
             'decodes': sum(len(plan.at_ns) for plan in plans) / self._decodes,
-            'labelled': _f1(count(found, OURS, labelled=True)),
-            'first_words': _f1(count(found, FIRST_TEXTS, labelled=True)),
-            'boundaries': _f1(count(found, OURS, labelled=False)),
+            'labelled': _f1(count(found, OURS, labeled=True)),
+            'first_words': _f1(count(found, FIRST_TEXTS, labeled=True)),
+            'boundaries': _f1(count(found, OURS, labeled=False)),
             'delay_s': float(np.median(delays_s)) if delays_s else float('nan'),
         }
 

@@ -29,7 +29,7 @@ from vljepa_ros.data import concepts
 from vljepa_ros.data.format import Stream
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.document_frequencies import scorer
-from vljepa_ros.evaluate.moments import Moment, moments
+from vljepa_ros.evaluate.moments import AnnotationMoment, moments
 from vljepa_ros.evaluate.probing import PROMPT
 from vljepa_ros.evaluate.statistics import Mean, draws
 from vljepa_ros.evaluate.suites.caption import CIDER, RIGHT, group, score_texts
@@ -63,7 +63,7 @@ WAYS: dict[str, dict[str, Any]] = {
 class PredictedMoments:
     """Moments (N,) with the vision side's predictions (N, D)."""
 
-    moments: list[Moment]
+    moments: list[AnnotationMoment]
     vectors: NDArray[np.float32]
 
 

@@ -30,7 +30,7 @@ from vljepa_ros.cli.main import Parser
 from vljepa_ros.core.protocols import ModelFacts, Vision
 from vljepa_ros.model import registry
 from vljepa_ros.model.checkpoint_config import TokenizerConfig
-from vljepa_ros.model.hub.uninitialized import no_init_weights
+from vljepa_ros.model.hub.transformers_compat import no_init_weights
 
 WARM_UP, HOPS = 10, 40
 PROMPTS = [f'What is happening to number {i} of the things on the table?' for i in range(8)]

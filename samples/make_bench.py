@@ -30,7 +30,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from vljepa_ros.core.errors import InputError, VljepaError
 from vljepa_ros.data.format import Annotation, StreamData
-from vljepa_ros.data.generate import check_seconds, require_simulator
+from vljepa_ros.data.generation import check_seconds, require_simulator
 from vljepa_ros.data.manifest import describe as origin
 from vljepa_ros.data.simulators.mwstream import questions as asking
 from vljepa_ros.data.simulators.mwstream.meanings import sentences

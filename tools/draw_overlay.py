@@ -35,7 +35,7 @@ SHADES = ('#6f9fd8', '#c3d9f1')
 
 
 @dataclass
-class Run:
+class PipelineRun:
     """Results of one run of the pipeline on a recording; times in seconds from its start."""
 
     frames: dict[float, Image] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Run:
     distances: list[float] = field(default_factory=list)
 
 
-def observe(source_path: Path, model: str, times_s: tuple[float, ...]) -> Run:
+def observe(source_path: Path, model: str, times_s: tuple[float, ...]) -> PipelineRun:
     """Run the pipeline on a recording and collect frames, texts, segments and distances.
 
     Args:
@@ -54,7 +54,7 @@ def observe(source_path: Path, model: str, times_s: tuple[float, ...]) -> Run:
         times_s: Times of the frames to draw, in seconds from the start.
     """
     source = open_source(source_path)
-    pipeline, run = Pipeline(load(model)), Run()
+    pipeline, run = Pipeline(load(model)), PipelineRun()
     pending, text, previous = sorted(times_s), '', None
     for item in source.items():
         if isinstance(item, Damaged):
@@ -82,14 +82,14 @@ def _newest_text(events: list[Event], text: str) -> str:
     return text
 
 
-def _note_segments(run: Run, events: list[Event], start_ns: int) -> None:
+def _note_segments(run: PipelineRun, events: list[Event], start_ns: int) -> None:
     for event in events:
         if event.state is State.ENDED:
             span = (event.start_ns - start_ns) / 1e9, (event.end_ns - start_ns) / 1e9
             run.segments.append((*span, event.text))
 
 
-def draw(run: Run, truth: list[dict[str, Any]], out: Path) -> None:
+def draw(run: PipelineRun, truth: list[dict[str, Any]], out: Path) -> None:
     """Draw the figure and write it to `out`."""
     pyplot.rcParams.update({'font.size': 9, 'font.family': 'DejaVu Sans'})
     figure = pyplot.figure(figsize=(12, 5.2), layout='constrained')
@@ -128,7 +128,7 @@ def _draw_frame(axes: Axes, image: Image, text: str, time_s: float) -> None:
 
 
 def _draw_segments(
-    axes: Axes, spans: list[tuple[float, float, str]], title: str, run: Run, end_s: float
+    axes: Axes, spans: list[tuple[float, float, str]], title: str, run: PipelineRun, end_s: float
 ) -> None:
     for number, (start_s, stop_s, _) in enumerate(spans):
         axes.axvspan(start_s, stop_s, color=SHADES[number % len(SHADES)], linewidth=0)
@@ -137,7 +137,7 @@ def _draw_segments(
     axes.set_ylabel(title, rotation=0, ha='right', va='center')
 
 
-def _mark_times(axes: Axes, run: Run) -> None:
+def _mark_times(axes: Axes, run: PipelineRun) -> None:
     for time_s in run.frames:
         axes.axvline(time_s, color='black', linewidth=0.8, linestyle=':')
 

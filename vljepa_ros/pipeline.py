@@ -97,11 +97,11 @@ class Pipeline:
         frame = _checked(frame)
         stamp_filter = self._stamp_filter(frame.source)
         self.last_embeddings, self.last_changes = [], []
-        verdict = stamp_filter.admit(frame.stamp_ns, frame.image.shape[:2])
-        self.last_message = verdict.message
-        if not verdict.accepted:
+        decision = stamp_filter.admit(frame.stamp_ns, frame.image.shape[:2])
+        self.last_message = decision.message
+        if not decision.accepted:
             return []
-        self.last_embeddings = self.perceiver.push(frame, verdict.reset_count)
+        self.last_embeddings = self.perceiver.push(frame, decision.reset_count)
         events: list[Event] = []
         for embedding in self.last_embeddings:
             self.memory.record(embedding)

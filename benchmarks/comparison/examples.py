@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Annotation, open_split
-from vljepa_ros.data.questions import UNKNOWN, Question
+from vljepa_ros.data.questions import UNKNOWN, LabeledQuestion
 from vljepa_ros.data.simulators.mwstream.meanings import meanings, sentences
 from vljepa_ros.data.simulators.mwstream.questions import answer_meanings, answers, questions
 from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
@@ -133,7 +133,7 @@ class Examples:
         newest = int(at_s / TUBELET_S) - 1
         return stream, int(np.clip(newest, self._tubelets - 1, len(stream.features) - 1))
 
-    def _ask(self, item: Annotation) -> list[Question]:
+    def _ask(self, item: Annotation) -> list[LabeledQuestion]:
         """Return the caption question and answerable questions; hard ones occur more often."""
         pool = questions(item, self._rng)
         known = [q for q in pool[1:] if q.meaning != UNKNOWN and q.meaning in self._texts]

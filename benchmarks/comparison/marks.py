@@ -19,7 +19,7 @@ from benchmarks.comparison.arms import Arm, EmbeddingArm
 from benchmarks.comparison.examples import TUBELET_S, Recording
 from benchmarks.comparison.settings import Settings
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.questions import YES_NO, Question
+from vljepa_ros.data.questions import YES_NO, LabeledQuestion
 from vljepa_ros.data.simulators.mwstream.meanings import is_right, sentences
 from vljepa_ros.data.simulators.mwstream.questions import prompts, questions
 from vljepa_ros.data.simulators.mwstream.tasks import COLOR_NAMES, TRAIN_TASKS, meaning_of
@@ -36,7 +36,7 @@ Marks = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Moment:
+class QuestionMoment:
     """Middle of an annotation with its question."""
 
     stream: Recording
@@ -67,7 +67,7 @@ class Judge:
         rng, self._tubelets, self._bank = np.random.default_rng(0), settings.tubelets, list(bank)
         moments = list(self._moments(streams))
         self._captions = _sample(moments, settings.captions, rng)
-        self._acts = list[Moment]()
+        self._acts = list[QuestionMoment]()
         for task in TRAIN_TASKS:
             own = [m for m in moments if (m.item.task, m.item.phase) == (task, 'act')]
             self._acts += _sample(own, settings.acts, rng)
@@ -76,13 +76,13 @@ class Judge:
         self._cider = Cider(self._references)
         self._bank_vectors: Tensor | None = None
 
-    def _moments(self, streams: Sequence[Recording]) -> list[Moment]:
+    def _moments(self, streams: Sequence[Recording]) -> list[QuestionMoment]:
         found = []
         for stream in streams:
             for item in stream.annotations:
                 newest = int((item.start + item.end) / 2 / TUBELET_S) - 1
                 if item.task in TRAIN_TASKS and newest + 1 >= self._tubelets:
-                    found.append(Moment(stream, newest, item))
+                    found.append(QuestionMoment(stream, newest, item))
         return found
 
     @torch.inference_mode()
@@ -125,7 +125,7 @@ class Judge:
     def _macro(self, values: Sequence[float]) -> float:
         return macro(values, [_without_color(m.item.meaning) for m in self._captions])
 
-    def _answers(self, arm: Arm, moments: Sequence[Moment]) -> Tensor:
+    def _answers(self, arm: Arm, moments: Sequence[QuestionMoment]) -> Tensor:
         found = []
         for start in range(0, len(moments), BATCH):
             part = moments[start : start + BATCH]
@@ -151,15 +151,17 @@ def score(marks: Marks) -> float:
     return sum(weight * marks[name] for name, weight in CHOSEN_BY.items())
 
 
-def _sample(moments: Sequence[Moment], count: int, rng: np.random.Generator) -> list[Moment]:
+def _sample(
+    moments: Sequence[QuestionMoment], count: int, rng: np.random.Generator
+) -> list[QuestionMoment]:
     return [moments[i] for i in rng.permutation(len(moments))[:count]]
 
 
 def _question_pairs(
-    moments: Sequence[Moment], rng: np.random.Generator
-) -> list[tuple[Moment, Moment]]:
+    moments: Sequence[QuestionMoment], rng: np.random.Generator
+) -> list[tuple[QuestionMoment, QuestionMoment]]:
     """Pair questions with the answers yes and no, of the same topic and task."""
-    groups: dict[tuple[str, str], dict[str, list[Moment]]] = {}
+    groups: dict[tuple[str, str], dict[str, list[QuestionMoment]]] = {}
     for m in moments:
         for q in questions(m.item, rng, 'heldout'):
             if q.kind == 'yes/no' and q.answer in YES_NO:
@@ -171,11 +173,13 @@ def _question_pairs(
     return [pair for yes, no in shuffled for pair in zip(yes, no, strict=False)]
 
 
-def _ask(moment: Moment, question: Question) -> Moment:
-    return Moment(moment.stream, moment.newest, moment.item, question.prompt, question.answer)
+def _ask(moment: QuestionMoment, question: LabeledQuestion) -> QuestionMoment:
+    return QuestionMoment(
+        moment.stream, moment.newest, moment.item, question.prompt, question.answer
+    )
 
 
 def _sample_pairs(
-    pairs: Sequence[tuple[Moment, Moment]], count: int, rng: np.random.Generator
-) -> list[Moment]:
+    pairs: Sequence[tuple[QuestionMoment, QuestionMoment]], count: int, rng: np.random.Generator
+) -> list[QuestionMoment]:
     return [m for i in rng.permutation(len(pairs))[: count // 2] for m in pairs[i]]

@@ -27,7 +27,7 @@ from benchmarks.comparison.settings import ARMS, RATES, SEARCH, WORDINGS, Plan, 
 from vljepa_ros.cli.common import note
 from vljepa_ros.cli.main import Parser
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.train.parallel import ALLOCATOR
+from vljepa_ros.train.data_parallelism import ALLOCATOR
 
 Result = dict[str, Any]
 Work = Callable[[Plan, Settings], Result]

@@ -30,8 +30,8 @@ from benchmarks.comparison.marks import Judge, Marks, candidate_texts
 from benchmarks.comparison.settings import STREAMS, Plan, Settings
 from vljepa_ros.data.simulators.mwstream.questions import answer_meanings
 from vljepa_ros.train.config import TrainConfig
+from vljepa_ros.train.data_parallelism import Workers
 from vljepa_ros.train.optimizer import groups
-from vljepa_ros.train.parallel import Workers
 from vljepa_ros.train.text_bank import ConceptTexts
 from vljepa_ros.train.text_stage import TextStage
 

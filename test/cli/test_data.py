@@ -18,7 +18,7 @@ from helpers.printed import numbers
 
 from vljepa_ros.cli import data as command
 from vljepa_ros.data import format as data_format
-from vljepa_ros.data import generate
+from vljepa_ros.data import generation
 from vljepa_ros.data.format import open_split, read_stream, write_stream
 from vljepa_ros.data.simulators.mwstream.meanings import paraphrases
 
@@ -28,8 +28,8 @@ Run = Callable[..., Any]
 @pytest.fixture
 def blank(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the simulator by blank images."""
-    monkeypatch.setattr(generate, 'require_simulator', lambda split: None)
-    monkeypatch.setattr(generate, '_make', fake_simulator.make)
+    monkeypatch.setattr(generation, 'require_simulator', lambda split: None)
+    monkeypatch.setattr(generation, '_make', fake_simulator.make)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -121,7 +121,7 @@ def test_one_job_per_cpu_at_most_one_per_stream(
         jobs.append(count)
         return [fake_simulator.make(item) for item in work]
 
-    monkeypatch.setattr(generate, '_run', run)
+    monkeypatch.setattr(generation, '_run', run)
     monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0, 3, 4})
     for streams, more in ((5, ()), (7, ()), (12, ('--jobs', '4'))):
         given = ('data', 'mwstream', '--split', 'train', '--out', tmp_path, '--seconds', '1')
@@ -135,7 +135,7 @@ def test_a_full_disk_gives_one_line_and_the_same_command_resumes(
     given = ('data', 'mwstream', '--split', 'train', '--out', tmp_path, '--streams', '2')
     given += ('--seconds', '1', '--jobs', '1')
     with monkeypatch.context() as full:
-        full.setattr(generate, '_make', fake_simulator.make_until_full)
+        full.setattr(generation, '_make', fake_simulator.make_until_full)
         assert_rejected(
             vljepa(*given), f'{tmp_path}/train', 'No space left', 'run the same command again'
         )

@@ -20,7 +20,7 @@ from vljepa_ros.model import registry
 @pytest.fixture
 def error_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """Run the command, which must not start the stack, and return its error line."""
-    monkeypatch.setattr(demo, 'Processes', None)
+    monkeypatch.setattr(demo, 'StackProcesses', None)
     monkeypatch.setattr(demo.signal, 'signal', lambda *_: None)  # it would outlive the test
 
     def run(*arguments: object) -> str:
@@ -176,7 +176,7 @@ def recorded_at(folder: Path, rate_hz: int, seconds: int) -> Path:
 def test_the_printed_length_of_the_bag_is_measured_by_its_stamps(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rate_hz: int
 ) -> None:
-    monkeypatch.setattr(demo, 'Processes', FinishedProcesses)
+    monkeypatch.setattr(demo, 'StackProcesses', FinishedProcesses)
     args = argparse.Namespace(
         model='small', device='cpu', dtype='float32', threads=1, keep_logs=None
     )

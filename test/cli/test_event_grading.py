@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vljepa_ros.cli.event_grading import (
-    Question,
     TextSpan,
+    TimedQuestion,
     TrueEvent,
     constant_text_f1,
     grade,
@@ -155,11 +155,11 @@ def test_an_invalid_question_names_its_file_and_key(
 
 
 def test_open_answers_match_by_concept_others_by_text() -> None:
-    question = Question(
+    question = TimedQuestion(
         'open', 1.0, '?', (), 'act:door-open:red', 'the robot gets the red door open'
     )
     assert question.is_answered_by(OPENS) and not question.is_answered_by(CLOSED)
-    question = Question('yes/no', 1.0, '?', ('yes', 'no'), 'no', 'no')
+    question = TimedQuestion('yes/no', 1.0, '?', ('yes', 'no'), 'no', 'no')
     assert question.is_answered_by('no') and not question.is_answered_by('yes')
 
 

@@ -11,7 +11,7 @@ import pytest
 from helpers.waiting import eventually
 
 from vljepa_ros.cli import stack_processes as processes
-from vljepa_ros.cli.stack_processes import Processes
+from vljepa_ros.cli.stack_processes import StackProcesses
 
 
 def python(code: str) -> list[str]:
@@ -27,7 +27,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_all_processes_end_with_the_context(tmp_path: Path) -> None:
-    with Processes(dict(os.environ), tmp_path) as running:
+    with StackProcesses(dict(os.environ), tmp_path) as running:
         for name in 'ab':
             running.start(name, python('import time; time.sleep(60)'))
         pids = [running.process(name).pid for name in running.names]
@@ -43,7 +43,7 @@ def test_a_process_that_ignores_sigint_is_killed(
         'import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); '
         'print("up", flush=True); time.sleep(60)'
     )
-    with Processes(dict(os.environ), tmp_path) as running:
+    with StackProcesses(dict(os.environ), tmp_path) as running:
         running.start('ignores_sigint', python(code))
         pid = running.process('ignores_sigint').pid
         assert eventually(lambda: 'up' in running.tail('ignores_sigint'))
@@ -51,7 +51,7 @@ def test_a_process_that_ignores_sigint_is_killed(
 
 
 def test_all_processes_end_after_an_exception(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), Processes(dict(os.environ), tmp_path) as running:
+    with pytest.raises(KeyError), StackProcesses(dict(os.environ), tmp_path) as running:
         running.start('a', python('import time; time.sleep(60)'))
         pid = running.process('a').pid
         raise KeyError
@@ -59,7 +59,7 @@ def test_all_processes_end_after_an_exception(tmp_path: Path) -> None:
 
 
 def test_tail_returns_the_last_lines_of_a_log(tmp_path: Path) -> None:
-    with Processes(dict(os.environ), tmp_path) as running:
+    with StackProcesses(dict(os.environ), tmp_path) as running:
         running.start('dead', python('for i in range(99): print("line", i)\nraise SystemExit(3)'))
         assert running.process('dead').wait(10) == 3
         tail = running.tail('dead')
@@ -70,8 +70,8 @@ def test_tail_returns_the_last_lines_of_a_log(tmp_path: Path) -> None:
 def test_children_end_if_the_parent_is_killed(tmp_path: Path) -> None:
     code = f"""
 import os, pathlib, sys, time
-from vljepa_ros.cli.stack_processes import Processes
-with Processes(dict(os.environ), pathlib.Path({str(tmp_path)!r})) as running:
+from vljepa_ros.cli.stack_processes import StackProcesses
+with StackProcesses(dict(os.environ), pathlib.Path({str(tmp_path)!r})) as running:
     running.start('child', [sys.executable, '-c', 'import time; time.sleep(60)'])
     print(running.process('child').pid, flush=True)
     time.sleep(60)

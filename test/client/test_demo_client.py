@@ -27,7 +27,7 @@ def test_a_question_after_the_last_image_is_an_error(
     monkeypatch.setattr(demo_client, 'NODES', ())
     monkeypatch.setattr(Player, 'run', run)
     emitted: list[dict[str, Any]] = []
-    client = demo_client.Client(bag, 'demo_test', 1.0, emitted.append)
+    client = demo_client.DemoClient(bag, 'demo_test', 1.0, emitted.append)
     late = {'at': 1.5, 'prompt': 'What is happening?', 'candidates': []}
     try:
         with pytest.raises(InputError, match=r'the question at 1\.5 s is after the last image'):

@@ -50,11 +50,11 @@ def test_color_encodings_with_and_without_row_padding(
     np.testing.assert_array_equal(decode_raw(encoding, 6, 4, step, False, data), RGB)
 
 
-def test_grey_encodings_fill_three_channels() -> None:
-    grey = RGB[..., 0]
-    step, data = padded(grey, 3)
+def test_gray_encodings_fill_three_channels() -> None:
+    gray = RGB[..., 0]
+    step, data = padded(gray, 3)
     found = decode_raw('mono8', 6, 4, step, False, data)
-    np.testing.assert_array_equal(found, np.repeat(grey[..., None], 3, axis=2))
+    np.testing.assert_array_equal(found, np.repeat(gray[..., None], 3, axis=2))
 
 
 @pytest.mark.parametrize('big', [True, False])

@@ -15,7 +15,7 @@ from helpers import bags
 from helpers.numbered_recordings import (
     bag,
     caption_line,
-    grey,
+    gray,
     image_folder,
     numbers,
     question_line,
@@ -27,7 +27,7 @@ from helpers.numbered_recordings import (
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.annotation_file import AnnotationError, read_annotations
 from vljepa_ros.data.format import AnnotatedQuestion, StreamData, open_split, read_stream
-from vljepa_ros.data.importer import Grid, Recorder, write_all
+from vljepa_ros.data.importer import Grid, RecordingConverter, write_all
 from vljepa_ros.sources import open_source
 
 BENCH = Path(__file__).resolve().parents[2] / 'samples' / 'bench'
@@ -38,10 +38,10 @@ FRONT, REAR = '/front/image_raw/compressed', '/rear/image_raw/compressed'
 def streams(path: Path, *given: Any, grid: Grid = SMALL, fps: float = 0) -> list[StreamData]:
     """Return the streams of a recording with these annotations."""
     source = open_source(path, fps=fps)
-    recorder = Recorder(source, grid)
+    converter = RecordingConverter(source, grid)
     for item in source.items():
-        recorder.push(item)
-    return recorder.streams(read_annotations(write_lines(path.parent / 'said.jsonl', *given)))
+        converter.push(item)
+    return converter.streams(read_annotations(write_lines(path.parent / 'said.jsonl', *given)))
 
 
 def times(stream: StreamData) -> list[tuple[float, float, str]]:
@@ -217,10 +217,10 @@ def test_damaged_images_longer_than_max_gap_split_the_stream(tmp_path: Path) -> 
 
 def test_irregular_stamps_are_dropped_and_reported(tmp_path: Path) -> None:
     source = open_source(odd(tmp_path / 'b'))
-    recorder = Recorder(source, Grid(size=8))
-    reports = [recorder.push(item) for item in source.items()]
+    converter = RecordingConverter(source, Grid(size=8))
+    reports = [converter.push(item) for item in source.items()]
     assert [bool(line) for line in reports] == [False, False, True, True, False]
-    (found,) = recorder.streams(
+    (found,) = converter.streams(
         read_annotations(write_lines(tmp_path / 'a.jsonl', caption_line(0, 0.1)))
     )
     assert numbers(found.frames) == [0, 1, 4]
@@ -252,11 +252,11 @@ def test_an_invalid_grid_is_rejected(rate: float, size: int) -> None:
 
 def test_the_sample_bag_can_be_imported(tmp_path: Path) -> None:
     source = open_source(BENCH)
-    recorder = Recorder(source, Grid())
+    converter = RecordingConverter(source, Grid())
     for item in source.items():
-        recorder.push(item)
+        converter.push(item)
     path = write_lines(tmp_path / 'a.jsonl', caption_line(0, 60), question_line(119.9))
-    assert write_all(tmp_path / 'train', recorder.streams(read_annotations(path))) == ['bench']
+    assert write_all(tmp_path / 'train', converter.streams(read_annotations(path))) == ['bench']
     (found,) = open_split(tmp_path / 'train').streams
     assert found.frames().shape == (1200, 96, 96, 3)
     assert np.unique(np.diff(found.stamps_ns())).tolist() == [100_000_000]
@@ -298,4 +298,4 @@ def test_a_folder_that_is_not_a_stream_is_never_replaced(tmp_path: Path) -> None
     with pytest.raises(InputError, match='shots'):
         write_all(tmp_path, streams(folder, caption_line(0, 0.2)))
     assert len(list(folder.iterdir())) == 3
-    assert cv2.imread(str(folder / '2.png')).tolist() == grey(2).tolist()
+    assert cv2.imread(str(folder / '2.png')).tolist() == gray(2).tolist()

@@ -8,7 +8,7 @@ from pathlib import Path
 from helpers.toy_suites import annotation, film
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.evaluate.moments import Moment, evenly, in_turn, moments, one_an_episode
+from vljepa_ros.evaluate.moments import AnnotationMoment, evenly, in_turn, moments, one_an_episode
 
 
 def piece(length_s: float, episode: int, phase: str = 'act') -> Annotation:
@@ -60,5 +60,5 @@ def test_moments_alternate_between_cameras_and_then_between_streams(tmp_path: Pa
 def test_the_camera_of_a_stream_without_metadata_is_empty(tmp_path: Path) -> None:
     stream = film(tmp_path, 'a', [annotation('act')])
     without_meta = type(stream)(stream.folder, stream.frame_count, stream.annotations, {})
-    assert Moment(stream, stream.annotations[0]).camera == 'corner'
-    assert Moment(without_meta, stream.annotations[0]).camera == ''
+    assert AnnotationMoment(stream, stream.annotations[0]).camera == 'corner'
+    assert AnnotationMoment(without_meta, stream.annotations[0]).camera == ''

@@ -14,7 +14,7 @@ import numpy as np
 from vljepa_ros.core.errors import OutputError
 from vljepa_ros.data import format as data_format
 from vljepa_ros.data.format import Annotation, StreamData, write_stream
-from vljepa_ros.data.generate import Work
+from vljepa_ros.data.generation import Work
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 SIDE = 192  # default image size of streams

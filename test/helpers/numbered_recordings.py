@@ -15,7 +15,7 @@ from helpers import bags
 STEP = 5  # gray levels between consecutive images
 
 
-def grey(index: int, height: int = 24, width: int = 32) -> np.ndarray:
+def gray(index: int, height: int = 24, width: int = 32) -> np.ndarray:
     """Return the image of a number, 0..50."""
     return np.full((height, width, 3), STEP * index, np.uint8)
 
@@ -29,7 +29,7 @@ def video(path: Path, count: int = 50, fps: float = 25.0) -> Path:
     """Write a video of the images 0, 1, ..."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), fps, (32, 24))
     for index in range(count):
-        writer.write(grey(index))
+        writer.write(gray(index))
     writer.release()
     return path
 
@@ -38,7 +38,7 @@ def image_folder(folder: Path, count: int) -> Path:
     """Write a folder of the images 0, 1, ..., lossless."""
     folder.mkdir()
     for index in range(count):
-        cv2.imwrite(str(folder / f'{index}.png'), grey(index))
+        cv2.imwrite(str(folder / f'{index}.png'), gray(index))
     return folder
 
 
@@ -46,7 +46,7 @@ def rows(times_s: Iterable[float], topic: str = bags.TOPIC) -> list[bags.Row]:
     """Return messages for a bag: images 0, 1, ... at these seconds after bags.START_NS."""
     stamps = [bags.START_NS + round(time * 1e9) for time in times_s]
     return [
-        (topic, stamp, bags.compressed(stamp, bags.jpeg(grey(index))))
+        (topic, stamp, bags.compressed(stamp, bags.jpeg(gray(index))))
         for index, stamp in enumerate(stamps)
     ]
 

@@ -113,7 +113,7 @@ class Process:
         return sorted(found)
 
 
-class Processes:
+class RosProcesses:
     """All processes of a test module, in one domain."""
 
     def __init__(self, domain: int) -> None:

@@ -19,7 +19,7 @@ from helpers.full_disk import Disk
 from vljepa_ros.core.errors import BusyError, InputError
 from vljepa_ros.core.settings import FrameStoreSettings
 from vljepa_ros.core.types import Change, Image, Reason, Segment, Slot, StreamKey
-from vljepa_ros.memory.frame_store import FrameStore, Hop
+from vljepa_ros.memory.frame_store import FrameStore, StoredHop
 from vljepa_ros.memory.segment_store import Store
 
 MS = 1_000_000
@@ -27,7 +27,7 @@ HOP = 200 * MS
 WINDOW = FACTS.window_tubelets
 
 
-def grey(level: int) -> Image:
+def gray(level: int) -> Image:
     return np.full((16, 16, 3), level, np.uint8)
 
 
@@ -48,7 +48,7 @@ def add(
     source: str = 'camera',
     reset_count: int = 0,
     start: int = 0,
-    image_of: object = grey,
+    image_of: object = gray,
 ) -> None:
     """Add hops of two frames, 100 ms apart, with this gray level."""
     for n in numbers:
@@ -70,7 +70,7 @@ def ended(start: int, end: int, reason: Reason = Reason.MEANING, at: int | None 
     )
 
 
-def numbers(hops: list[Hop]) -> list[int]:
+def numbers(hops: list[StoredHop]) -> list[int]:
     return [hop.number for hop in hops]
 
 
@@ -119,7 +119,7 @@ def test_a_repeated_frame_has_its_stamp_twice() -> None:
     frame_store = FrameStore(FACTS)
     for number in range(6):
         stamp = number // 2 * HOP
-        frame_store.add('camera', [Slot(stamp, stamp, grey(number))] * 2, 0, number)
+        frame_store.add('camera', [Slot(stamp, stamp, gray(number))] * 2, 0, number)
     hops = frame_store.hops('camera', 0, 10**18, 100)
     assert numbers(hops) == [0, 1, 2, 3, 4, 5]
     assert numbers(frame_store.before(hops[4], 3)) == [1, 2, 3]
@@ -129,7 +129,7 @@ def test_frames_of_several_cameras_are_separate() -> None:
     frame_store = FrameStore(FACTS)
     for number in range(8):
         add(frame_store, range(number, number + 1), 'front')
-        add(frame_store, range(number, number + 1), 'rear', image_of=lambda n: grey(200))
+        add(frame_store, range(number, number + 1), 'rear', image_of=lambda n: gray(200))
     assert frame_store.sources == ('front', 'rear')
     hop = frame_store.hops('rear', 5 * HOP, 6 * HOP, 9)[0]
     assert numbers(frame_store.before(hop, 3)) == [2, 3, 4]
@@ -383,7 +383,7 @@ def test_hops_with_equal_stamps_are_ordered_by_number() -> None:
     frame_store = FrameStore(FACTS)
     for number in range(60):
         stamp = number // 20 * 20 * HOP
-        frame_store.add('camera', [Slot(stamp, stamp, grey(number))] * 2, 0, number)
+        frame_store.add('camera', [Slot(stamp, stamp, gray(number))] * 2, 0, number)
     hops = frame_store.hops('camera', 0, 10**18, 100)
     assert numbers(frame_store.before(hops[40], 4)) == [36, 37, 38, 39]
     assert numbers(frame_store.before(hops[50], 4)) == [46, 47, 48, 49]

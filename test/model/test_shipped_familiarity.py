@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from vljepa_ros.core.images import fit
 from vljepa_ros.core.protocols import Model
-from vljepa_ros.data.unfamiliar import recorded, synthetic
+from vljepa_ros.data.unfamiliar import recorded_clips, synthetic_clips
 from vljepa_ros.data.unfamiliar.texts import FITTED, SHORT, TESTED, own_texts, texts
 from vljepa_ros.model import registry
 from vljepa_ros.model.config import ModelConfig
@@ -32,13 +32,15 @@ def scores(model: Model, frames: np.ndarray) -> list[float]:
 
 @pytest.mark.parametrize('kind', ['white noise', 'color bars', 'rings'])
 def test_noise_and_test_patterns_are_unfamiliar(shipped: Model, kind: str) -> None:
-    found = [scores(shipped, synthetic.make(kind, seed, 12, 96))[-1] for seed in range(6)]
+    found = [scores(shipped, synthetic_clips.make(kind, seed, 12, 96))[-1] for seed in range(6)]
     assert np.mean(np.array(found) >= 0.5) >= 0.8
 
 
 def test_photographs_are_unfamiliar(shipped: Model) -> None:
     kind = 'scikit-image photographs'
-    found = [scores(shipped, recorded.make(kind, 100 + seed, 12, 96))[-1] for seed in range(8)]
+    found = [
+        scores(shipped, recorded_clips.make(kind, 100 + seed, 12, 96))[-1] for seed in range(8)
+    ]
     assert np.mean(np.array(found) >= 0.5) >= 0.8
 
 

@@ -35,7 +35,7 @@ COLORS = ['red'] * RED + ['green'] * GREEN
 NO_RED = ['no red', 'yes']
 
 
-class Film(Source):
+class ColorSource(Source):
     """Recording of colors."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ QUESTIONS = [
 def test_nodes_client_pipeline_and_cli_give_the_same_answer(bench: Bench, ask_nodes: Any) -> None:
     client = Client(bench.namespace, context=bench.probe.context)
     pipeline = Pipeline(model())
-    for frame in Film():
+    for frame in ColorSource():
         pipeline.push(frame)
     for prompt, candidates, span, (text, reason, basis) in QUESTIONS:
         start_ns, end_ns = span or (0, 0)
@@ -106,7 +106,7 @@ def test_nodes_client_pipeline_and_cli_give_the_same_answer(bench: Bench, ask_no
         assert text is None or offline.answer == text, prompt
         assert (offline.abstain_reason, offline.basis) == (reason, basis), prompt
         at = Span(*span) if span else Span(None, END_NS, moment=True)
-        recorded = answer_of(model(), Film(), prompt, candidates, at)
+        recorded = answer_of(model(), ColorSource(), prompt, candidates, at)
         live = ask_nodes(
             prompt=prompt, candidates=candidates, start=stamp(start_ns), end=stamp(end_ns)
         )
@@ -118,7 +118,7 @@ def test_nodes_client_pipeline_and_cli_give_the_same_answer(bench: Bench, ask_no
 
 def test_the_pipeline_answers_from_memory_if_no_frames_are_stored() -> None:
     pipeline = Pipeline(model())
-    for frame in Film():
+    for frame in ColorSource():
         pipeline.push(frame)
     pipeline.perceiver.frame_store = None
     answer = pipeline.ask('What is happening?', [], '', *RED_ONLY)

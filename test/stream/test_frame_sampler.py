@@ -37,8 +37,8 @@ def test_a_stamp_that_repeats_or_goes_back_slightly_is_dropped_and_counted() -> 
 def test_a_stamp_jump_resets_the_sampler(stamp: int, message: str) -> None:
     stamp_filter = StampFilter(2 * S)
     stamp_filter.admit(10 * S)
-    verdict = stamp_filter.admit(stamp)
-    assert verdict.accepted and verdict.reset_count == 1 and message in verdict.message
+    decision = stamp_filter.admit(stamp)
+    assert decision.accepted and decision.reset_count == 1 and message in decision.message
     assert stamp_filter.resets == 1
     assert stamp_filter.admit(stamp + S).reset_count == 1
 
@@ -60,9 +60,9 @@ def test_a_dropped_frame_does_not_move_the_reference_stamp() -> None:
 def test_a_change_of_size_is_reported_once_and_is_not_a_reset() -> None:
     stamp_filter = StampFilter(2 * S)
     assert stamp_filter.admit(0, (480, 640)).message == ''
-    verdict = stamp_filter.admit(S, (240, 320))
-    assert verdict.accepted and verdict.reset_count == 0
-    assert all(part in verdict.message for part in ('size', '640x480', '320x240'))
+    decision = stamp_filter.admit(S, (240, 320))
+    assert decision.accepted and decision.reset_count == 0
+    assert all(part in decision.message for part in ('size', '640x480', '320x240'))
     assert stamp_filter.admit(S + 1, (240, 320)).message == ''
     assert stamp_filter.size_changes == 1
 

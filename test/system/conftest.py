@@ -11,13 +11,13 @@ pytest.importorskip('rclpy', reason='needs rclpy')
 pytest.importorskip('vljepa_ros.msg', reason='needs the built interfaces')
 
 from helpers.ros_fixture import ros  # noqa: F401
-from helpers.ros_processes import Processes
+from helpers.ros_processes import RosProcesses
 
 
 @pytest.fixture(scope='module')
-def processes(ros: int) -> Iterator[Processes]:  # noqa: F811
+def processes(ros: int) -> Iterator[RosProcesses]:  # noqa: F811
     """Start processes that end with the test module."""
-    made = Processes(ros)
+    made = RosProcesses(ros)
     yield made
     made.close()
 

@@ -19,7 +19,7 @@ import pytest
 from helpers import bags
 from helpers.annotated_bags import CAPTIONS, SHORT, film, save_start, tune_config
 from helpers.node_harness import LATCHED, RELIABLE, Bench, eventually, values_of
-from helpers.ros_processes import NODES, ROOT, Process, Processes, play
+from helpers.ros_processes import NODES, ROOT, Process, RosProcesses, play
 from std_msgs.msg import Header
 from vljepa_ros.msg import SemanticEmbedding, TextEvent
 
@@ -44,7 +44,7 @@ class Stack:
     """Four processes in one namespace, with a recording of their messages."""
 
     def __init__(
-        self, processes: Processes, bench: Bench, name: str, values: dict[str, Any]
+        self, processes: RosProcesses, bench: Bench, name: str, values: dict[str, Any]
     ) -> None:
         values = {
             'device': 'cpu',
@@ -150,7 +150,7 @@ def changing_colors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_running_stack_publishes_the_same_events_as_annotate(
-    ros: int, processes: Processes, bench: Bench, tiny_folder: Path, changing_colors: Path
+    ros: int, processes: RosProcesses, bench: Bench, tiny_folder: Path, changing_colors: Path
 ) -> None:
     stack = Stack(
         processes,
@@ -181,7 +181,7 @@ def test_the_running_stack_publishes_the_same_events_as_annotate(
 
 
 def test_the_shipped_model_live_equals_annotate_on_the_sample(
-    ros: int, processes: Processes, bench: Bench
+    ros: int, processes: RosProcesses, bench: Bench
 ) -> None:
     stack = Stack(processes, bench, 'shipped', {'model': 'small'})
     sample = ROOT / 'samples' / 'bench'
@@ -226,7 +226,7 @@ def test_the_shipped_model_live_equals_annotate_on_the_sample(
 
 
 def test_a_fine_tuned_model_runs_in_the_stack(
-    ros: int, processes: Processes, bench: Bench, tmp_path: Path
+    ros: int, processes: RosProcesses, bench: Bench, tmp_path: Path
 ) -> None:
     """docs/guide/fine_tuning.md, last step: the stack reports new texts and the new model id."""
     shown = film(tmp_path, ['red', 'blue', 'green', 'blue', 'red', 'green'], 'shown')

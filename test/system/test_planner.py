@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import rclpy
 from helpers.node_harness import RELIABLE, Bench, eventually
-from helpers.ros_processes import NODES, ROOT, Process, Processes, play
+from helpers.ros_processes import NODES, ROOT, Process, RosProcesses, play
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from vljepa_ros.msg import SemanticEmbedding
@@ -39,7 +39,7 @@ def span(phase: str) -> tuple[float, float]:
 class Robot:
     """Stack with a memory on disk, and a planner with Watch goals."""
 
-    def __init__(self, processes: Processes, domain: int, folder: Path) -> None:
+    def __init__(self, processes: RosProcesses, domain: int, folder: Path) -> None:
         self._processes, self._domain = processes, domain
         self._values: dict[str, Any] = {
             'device': 'cpu',
@@ -86,7 +86,7 @@ class Robot:
 
 @pytest.fixture(scope='module')
 def robot(
-    ros: int, processes: Processes, tmp_path_factory: pytest.TempPathFactory
+    ros: int, processes: RosProcesses, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Robot]:
     made = Robot(processes, ros, tmp_path_factory.mktemp('planner'))
     made.set_prompts(PROMPTS)

@@ -19,7 +19,7 @@ from helpers.node_harness import (
     image_message,
     publish_until_processed,
 )
-from helpers.ros_processes import Process, Processes
+from helpers.ros_processes import Process, RosProcesses
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vljepa_ros.msg import TextEvent
@@ -52,7 +52,7 @@ def values(tiny_folder: Path) -> dict[str, Any]:
 class Cell:
     """The four nodes as separate processes."""
 
-    def __init__(self, bench: Bench, processes: Processes, values: dict[str, Any]) -> None:
+    def __init__(self, bench: Bench, processes: RosProcesses, values: dict[str, Any]) -> None:
         self.bench, self._processes, self._values = bench, processes, values
         self.nodes: dict[str, Process] = {}
 
@@ -80,7 +80,7 @@ class Cell:
 
 
 @pytest.fixture(scope='module')
-def cell(bench: Bench, processes: Processes, values: dict[str, Any]) -> Cell:
+def cell(bench: Bench, processes: RosProcesses, values: dict[str, Any]) -> Cell:
     made = Cell(bench, processes, values)
     made.up('query_node', 'change_detection_node', 'decoder_node')
     return made
@@ -168,7 +168,7 @@ def damaged(folder: Path, to: Path) -> Path:
 
 
 def test_a_failed_start_gives_one_line_and_an_exit_status(
-    processes: Processes, tiny_folder: Path, tmp_path: Path
+    processes: RosProcesses, tiny_folder: Path, tmp_path: Path
 ) -> None:
     torch = pytest.importorskip('torch')
     half = damaged(tiny_folder, tmp_path / 'half')

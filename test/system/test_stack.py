@@ -21,7 +21,7 @@ from helpers.node_harness import (
     stamp,
     values_of,
 )
-from helpers.ros_processes import Process, Processes
+from helpers.ros_processes import Process, RosProcesses
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
@@ -63,7 +63,7 @@ class Robot:
 
 
 @pytest.fixture(scope='module')
-def robots(processes: Processes, tiny_folder: Path) -> Iterator[tuple[Robot, Robot]]:
+def robots(processes: RosProcesses, tiny_folder: Path) -> Iterator[tuple[Robot, Robot]]:
     bench = Bench()
     begun = [
         (

@@ -14,7 +14,7 @@ from helpers.synthetic_streams import film
 from helpers.tiny_streaming import fresh_language
 
 from vljepa_ros.data.format import Annotation, Stream, read_stream, write_stream
-from vljepa_ros.data.questions import UNKNOWN, Question, answers
+from vljepa_ros.data.questions import UNKNOWN, LabeledQuestion, answers
 from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.evaluate.questions import pose
 from vljepa_ros.model.config import CalibrationConfig
@@ -126,7 +126,9 @@ def test_scale_recovers_the_temperature_and_bias_of_sampled_answers(
         chosen = texts[int(rng.choice(4, p=weight / weight.sum()))]
         meaning = UNKNOWN if chosen == 'cannot tell' else f'colour:{chosen}'
         answered.append(
-            AnsweredQuestion(Question('?', chosen, meaning, 'colour', tuple(texts[:3])), vector)
+            AnsweredQuestion(
+                LabeledQuestion('?', chosen, meaning, 'colour', tuple(texts[:3])), vector
+            )
         )
     found = module.scale(language, answered, 'cannot tell')  # type: ignore[arg-type]
     assert found is not None
@@ -148,7 +150,7 @@ def test_yes_bias_corrects_a_preference_for_no_if_yes_is_rare(preference: float)
         margin = (0.2 if yes else -0.2) - preference + rng.normal(0.0, 0.2)
         vector = np.array([0.5 + margin / 2, 0.5 - margin / 2])
         chosen = 'yes' if yes else 'no'
-        question = Question('?', chosen, chosen, 'yes/no', ('no', 'yes'), 'rest')
+        question = LabeledQuestion('?', chosen, chosen, 'yes/no', ('no', 'yes'), 'rest')
         answered.append(AnsweredQuestion(question, vector))
     found = module.yes_bias(language, answered, 0.1)  # type: ignore[arg-type]
     assert found == pytest.approx(preference / 0.1, abs=0.3)
@@ -206,7 +208,7 @@ def test_questions_of_user_annotations_are_enough_for_calibration(tiny: Any) -> 
     language = fresh_language(tiny)
     answered = [
         AnsweredQuestion(
-            Question('?', text, f'say:{text}', 'caption'), language.encode([text])[0], text
+            LabeledQuestion('?', text, f'say:{text}', 'caption'), language.encode([text])[0], text
         )
         for text in ('a cat sits', 'a dog runs')
     ]
@@ -266,7 +268,7 @@ class FakeDecoder(Table):
 
 def captions_of(right: int, wrong: int) -> list[AnsweredQuestion]:
     """Return captions 'right' of two recordings, with vectors that decode to right or wrong."""
-    question = Question('What?', 'right', 'say:right', 'caption')
+    question = LabeledQuestion('What?', 'right', 'say:right', 'caption')
     return [
         AnsweredQuestion(question, np.array([1.0 if i < right else -1.0], np.float32), f's{i % 2}')
         for i in range(right + wrong)
@@ -280,11 +282,16 @@ def test_the_direction_of_a_vector_predicts_wrong_texts() -> None:
         def hypotheses(self, vectors: Any) -> list[list[Hypothesis]]:
             return [[Hypothesis('right', -0.1, 0.0, 0.5)] for _ in vectors]
 
-    rng, question = np.random.default_rng(0), Question('What?', 'right', 'say:right', 'caption')
+    rng, question = (
+        np.random.default_rng(0),
+        LabeledQuestion('What?', 'right', 'say:right', 'caption'),
+    )
     answered = []
     for i in range(600):
         vector = rng.normal(size=3).astype(np.float32)
-        true = question if vector[1] > 0 else Question('What?', 'dark', 'say:dark', 'caption')
+        true = (
+            question if vector[1] > 0 else LabeledQuestion('What?', 'dark', 'say:dark', 'caption')
+        )
         answered.append(AnsweredQuestion(true, vector, f's{i % 6}'))
     language: Any = ConstantDecoder({'right': np.ones(3), 'dark': -np.ones(3)})
     first, second, third = recalibrate(language, answered, 0).decode_direction
@@ -329,8 +336,8 @@ def test_captions_refit_the_text_confidence_only() -> None:
 def asked_of_two(right: int, unanswerable: int) -> list[AnsweredQuestion]:
     """Return questions with two candidates, the first of which is right where there is one."""
     texts = ('right', 'wrong')
-    known = Question('?', 'right', 'say:right', 'told', texts)
-    unknown = Question('?', 'cannot tell', UNKNOWN, 'told', texts)
+    known = LabeledQuestion('?', 'right', 'say:right', 'told', texts)
+    unknown = LabeledQuestion('?', 'cannot tell', UNKNOWN, 'told', texts)
     vector = np.array([1.0, 0.0], np.float32)
     return [
         AnsweredQuestion(known if i < right else unknown, vector, f's{i % 2}')
@@ -357,7 +364,7 @@ def test_unanswerable_yes_no_questions_do_not_bias_the_yes() -> None:
     language: Any = FakeDecoder(
         {'yes': np.array([1.0, 0.0]), 'no': np.array([0.0, 1.0]), 'cannot tell': np.ones(2)}
     )
-    question = Question('?', 'cannot tell', UNKNOWN, 'yes/no', ('yes', 'no'))
+    question = LabeledQuestion('?', 'cannot tell', UNKNOWN, 'yes/no', ('yes', 'no'))
     asked = [AnsweredQuestion(question, np.ones(2, np.float32), f's{i % 2}') for i in range(40)]
     assert recalibrate(language, asked, 0).yes_bias == FakeDecoder.calibration.yes_bias
 
@@ -371,6 +378,8 @@ def test_a_candidate_that_means_unknown_counts_once() -> None:
         share = 1 / (1 + np.exp((vector[1] - vector[0]) / 0.3))
         unknown = rng.random() > share
         answer, meaning = ('cannot tell', UNKNOWN) if unknown else ('right', 'say:right')
-        asked.append(AnsweredQuestion(Question('?', answer, meaning, 'told', texts), vector))
+        asked.append(
+            AnsweredQuestion(LabeledQuestion('?', answer, meaning, 'told', texts), vector)
+        )
     found = module.scale(language, asked, 'cannot tell')
     assert found is not None and found[1] == pytest.approx(0.0, abs=0.25)

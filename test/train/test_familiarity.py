@@ -14,8 +14,8 @@ from helpers.synthetic_streams import film
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Stream, read_stream, write_stream
-from vljepa_ros.data.unfamiliar import synthetic
-from vljepa_ros.evaluate.bins import HIDDEN, Hop
+from vljepa_ros.data.unfamiliar import synthetic_clips
+from vljepa_ros.evaluate.bins import HIDDEN, BinnedHop
 from vljepa_ros.train.familiarity import (
     REFUSED_IN_ALL,
     Features,
@@ -40,7 +40,7 @@ def scenes_of_two_views(rng: np.random.Generator, streams: int = 8, hops: int = 
             row = place @ axes + rng.normal(0, 0.05, WIDTH)
             values.append(np.full(WIDTH, 20.0) + rng.normal(0, 1, WIDTH) if hidden else row)
             name = HIDDEN if hidden else f'view: {"far" if far else "near"}'
-            found.append(Hop(f's{stream}', (name,)))
+            found.append(BinnedHop(f's{stream}', (name,)))
     clip = np.repeat(np.arange(streams), hops)
     return Features(np.array(values, np.float32), clip, ('known',) * len(found), tuple(found))
 
@@ -108,14 +108,14 @@ def test_streams_without_a_whole_tubelet_are_left_out(tiny: Any, tmp_path: Path)
             features(tiny.vision, [short])
 
 
-@pytest.mark.parametrize('kind', synthetic.KINDS)
+@pytest.mark.parametrize('kind', synthetic_clips.KINDS)
 @pytest.mark.parametrize('size', [32, 96])
 def test_synthetic_outliers_are_determined_by_their_seed_in_any_size(kind: str, size: int) -> None:
-    found = synthetic.make(kind, 3, 4, size)
+    found = synthetic_clips.make(kind, 3, 4, size)
     assert found.shape == (4, size, size, 3) and found.dtype == np.uint8
     assert found.std() > 5
-    np.testing.assert_array_equal(found, synthetic.make(kind, 3, 4, size))
-    assert (found != synthetic.make(kind, 4, 4, size)).any()
+    np.testing.assert_array_equal(found, synthetic_clips.make(kind, 3, 4, size))
+    assert (found != synthetic_clips.make(kind, 4, 4, size)).any()
 
 
 def test_no_kind_is_both_fitted_and_tested() -> None:
@@ -123,13 +123,13 @@ def test_no_kind_is_both_fitted_and_tested() -> None:
     from vljepa_ros.train.config import TrainConfig
     from vljepa_ros.train.config_file import read_config
 
-    assert set(synthetic.FITTED) | set(synthetic.TESTED) == set(synthetic.KINDS)
+    assert set(synthetic_clips.FITTED) | set(synthetic_clips.TESTED) == set(synthetic_clips.KINDS)
     from pathlib import Path
 
     for path in Path('models/small').glob('train*.yaml'):
         config = read_config(path)
         assert isinstance(config, TrainConfig)
-        fitted = {*synthetic.FITTED, *config.familiarity.unfamiliar}
+        fitted = {*synthetic_clips.FITTED, *config.familiarity.unfamiliar}
         assert not fitted & {*FAR, *NEAR}
 
 

@@ -35,7 +35,7 @@ import sys, torch
 sys.path.insert(0, sys.argv[1])
 from test_optimizer_step import INPUTS, PEAK, STEPS, TARGETS, WARMUP, network
 from vljepa_ros.train.optimizer_step import OptimizerStep, cosine_schedule
-from vljepa_ros.train.parallel import Workers
+from vljepa_ros.train.data_parallelism import Workers
 
 torch.set_num_threads(1)
 workers = Workers(torch.device('cpu'))

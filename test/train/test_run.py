@@ -38,7 +38,7 @@ from vljepa_ros.train.config import (
     TrainConfig,
     VisionTraining,
 )
-from vljepa_ros.train.run import Run, hold_back, train
+from vljepa_ros.train.run import TrainingRun, hold_back, train
 
 
 def configuration(data: Path, out: Path) -> TrainConfig:
@@ -120,7 +120,7 @@ def test_the_model_folder_has_the_calibration_and_the_text_tower_hash(trained: P
 
 def test_finished_stages_are_not_trained_again(trained: Path, data: Path, tmp_path: Path) -> None:
     config = configuration(data, trained)
-    run = Run(config)
+    run = TrainingRun(config)
     net = run.texts()
     text = torch.load(trained / 'checkpoints' / 'texts.pt', weights_only=True)['state']
     assert all(torch.equal(text[k], v) for k, v in net.y_encoder.state_dict().items())
@@ -159,7 +159,7 @@ def test_run_with_region_finder_trains_and_saves_it(data: Path, tmp_path: Path) 
     assert saved.facts.image_size == SIZE
     assert saved.vision is not None
     finder = network(saved.vision).region_finder
-    again = Run(config)
+    again = TrainingRun(config)
     net = again.texts()
     assert net.region_finder is not None
     again.regions(net)
@@ -170,14 +170,14 @@ def test_run_with_region_finder_trains_and_saves_it(data: Path, tmp_path: Path) 
 def test_a_checkpoint_of_another_configuration_is_refused(trained: Path, data: Path) -> None:
     config = configuration(data, trained)
     other = dataclasses.replace(config, vision=dataclasses.replace(config.vision, gap_weight=0.25))
-    run = Run(other)
+    run = TrainingRun(other)
     net = run.texts()  # does not depend on the vision stage
     with pytest.raises(InputError, match=r'vision\.gap_weight.* 0\.5.* 0\.25'):
         run.vision(net)
 
 
 def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
-    run = Run(configuration(data, tmp_path))
+    run = TrainingRun(configuration(data, tmp_path))
     (tmp_path / 'checkpoints' / 'texts.pt').write_bytes(b'PK\x03\x04 not a checkpoint')
     with pytest.raises(InputError, match=r'texts\.pt'):
         run.texts()
@@ -197,13 +197,15 @@ def test_a_sentence_too_long_for_the_decoder_is_reported_before_training(
     config = configuration(data, tmp_path)
     short = dataclasses.replace(config.model.y_decoder, max_tokens=8)
     with pytest.raises(InputError, match=r'y_decoder\.max_tokens.*8'):
-        Run(dataclasses.replace(config, model=dataclasses.replace(config.model, y_decoder=short)))
+        TrainingRun(
+            dataclasses.replace(config, model=dataclasses.replace(config.model, y_decoder=short))
+        )
 
 
 def test_streams_with_another_frame_rate_are_named(data: Path, tmp_path: Path) -> None:
     write_stream(tmp_path / 'train', replace(film('fast', 1), meta={'rate_hz': 20}))
     with pytest.raises(InputError, match=r'fast has 20 .* 32 px.* 10'):
-        Run(configuration(tmp_path, tmp_path / 'out'))
+        TrainingRun(configuration(tmp_path, tmp_path / 'out'))
 
 
 def test_streams_shorter_than_a_clip_are_left_out(
@@ -220,7 +222,7 @@ def test_streams_shorter_than_a_clip_are_left_out(
     for made in (whole, short):
         write_stream(tmp_path / 'train', made)
     (tmp_path / 'validation').symlink_to(data / 'validation')
-    run = Run(configuration(tmp_path, tmp_path / 'out'))
+    run = TrainingRun(configuration(tmp_path, tmp_path / 'out'))
     assert [stream.name for stream in run.train] == ['whole']
     assert 'short' in caplog.text and '12 frames' in caplog.text
 

@@ -11,7 +11,7 @@ import torch
 
 from vljepa_ros.model.config import TextTowerConfig
 from vljepa_ros.model.streaming.text_tower import TextTower
-from vljepa_ros.train.parallel import Workers
+from vljepa_ros.train.data_parallelism import Workers
 from vljepa_ros.train.text_bank import TextBank
 
 TEXTS = ['it is dark', 'the robot opens the red drawer', '', 'the arm rests', 'it is dark']

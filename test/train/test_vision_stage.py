@@ -12,7 +12,7 @@ from helpers.tiny_streaming import network, tower
 from torch import Tensor
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.questions import Question
+from vljepa_ros.data.questions import LabeledQuestion
 from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.train.clips import STATE, Batch, Labels
 from vljepa_ros.train.text_bank import TextBank
@@ -71,7 +71,10 @@ def posed(
 
 
 def labels(
-    item: Annotation, tubelets: int, *questions: tuple[Question, list[int]], prompt: str = ''
+    item: Annotation,
+    tubelets: int,
+    *questions: tuple[LabeledQuestion, list[int]],
+    prompt: str = '',
 ) -> Labels:
     """Return the labels of a clip with one annotation."""
     state = np.zeros((tubelets, len(STATE)), np.float32)
@@ -82,7 +85,7 @@ def labels(
 def test_questions_are_posed_only_at_tubelets_where_their_answers_hold(
     tiny: Any, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    question = Question('Is it?', 'yes', 'yes', 'yes/no', ('yes', 'no'), 'state', '')
+    question = LabeledQuestion('Is it?', 'yes', 'yes', 'yes/no', ('yes', 'no'), 'state', '')
     clip = labels(UNANNOTATED, 6, (question, [2, 3, 5]))
     found = posed(tiny, monkeypatch, [clip, clip], count)
     for number in (0, 1):
@@ -94,7 +97,7 @@ def test_tubelets_without_annotations_have_no_captions_or_questions(
     tiny: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between annotated spans there is no target concept."""
-    nothing = Question('What is happening?', '', '', 'caption')
+    nothing = LabeledQuestion('What is happening?', '', '', 'caption')
     without = labels(UNANNOTATED, 2, (nothing, [0, 1]), prompt='What is it?')
     annotated = labels(annotation('done'), 2, prompt='What is it?')
     assert posed(tiny, monkeypatch, [without, annotated], 2) == [(1, 0), (1, 1)]

@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `vljepa annotate` and return its exit status."""
-    from vljepa_ros.cli import offline_run as watching
+    from vljepa_ros.cli import offline_run
     from vljepa_ros.core.settings import SegmenterSettings
     from vljepa_ros.core.types import State
     from vljepa_ros.pipeline import Pipeline
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     source = common.open_given(args)
     pipeline = Pipeline(common.load_model(args), settings, segmenter=offline)
     seen = False
-    for event in watching.events(pipeline, source, streams_out=True):
+    for event in offline_run.events(pipeline, source, streams_out=True):
         seen = True
         if event.state is State.ENDED:
             show(as_json(event, source.start_ns), args.json, pipeline.model.facts.name)

@@ -210,7 +210,7 @@ def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
     source = open_source(args.source, args.topic, args.fps)
     note_all(source)
     if args.crop:
-        from vljepa_ros.sources.cropped import CroppedSource
+        from vljepa_ros.sources.cropped_source import CroppedSource
 
         source = CroppedSource(source, args.crop)
     if one_camera and len(source.cameras) > 1:

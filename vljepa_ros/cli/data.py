@@ -123,7 +123,7 @@ def _kitchen(args: argparse.Namespace) -> int:
 def _film(args: argparse.Namespace, split: str, views: str = HOME, depth: bool = False) -> int:
     if args.jobs is not None and args.jobs < 1:
         raise InputError(f'--jobs ({args.jobs}) is not positive')
-    from vljepa_ros.data.generate import Filming, generate
+    from vljepa_ros.data.generation import Filming, generate
 
     made = generate(
         split,
@@ -224,7 +224,7 @@ def _import_one(args: argparse.Namespace, path: Path, file: Path | None, grid: G
         OutputError: A stream cannot be written.
     """
     from vljepa_ros.data.annotation_file import default_path, read_annotations
-    from vljepa_ros.data.importer import Recorder, write_all
+    from vljepa_ros.data.importer import RecordingConverter, write_all
     from vljepa_ros.sources import Damaged, open_source
 
     source = open_source(path, args.topic, args.fps)
@@ -235,13 +235,13 @@ def _import_one(args: argparse.Namespace, path: Path, file: Path | None, grid: G
             '--annotations'
         )
     annotations = read_annotations(file or default_path(path))
-    recorder, problems = Recorder(source, grid), common.SourceProblems(source)
+    converter, problems = RecordingConverter(source, grid), common.SourceProblems(source)
     for item in common.watched(source):
         if isinstance(item, Damaged):
             problems.damage(item)
-        problems.stamp(item.source, recorder.push(item))
+        problems.stamp(item.source, converter.push(item))
     problems.close()
-    return write_all(args.out, recorder.streams(annotations))
+    return write_all(args.out, converter.streams(annotations))
 
 
 def _add_manifest(parser: argparse.ArgumentParser) -> None:

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vljepa_ros.cli import common
-from vljepa_ros.cli.stack_processes import ProcessError, Processes, stack_commands
+from vljepa_ros.cli.stack_processes import ProcessError, StackProcesses, stack_commands
 from vljepa_ros.core.errors import InputError, VljepaError
 from vljepa_ros.core.exit_status import ExitStatus
 
 if TYPE_CHECKING:
-    from vljepa_ros.cli.event_grading import Question, TextSpan, TrueEvent
+    from vljepa_ros.cli.event_grading import TextSpan, TimedQuestion, TrueEvent
     from vljepa_ros.core.protocols import Model
     from vljepa_ros.sources.bag import BagSource
 
@@ -156,10 +156,10 @@ class Live:
     correct. `played`: statistics of the playback. `start_ns`: start of the bag.
     """
 
-    def __init__(self, questions: list[Question], show: Any) -> None:
+    def __init__(self, questions: list[TimedQuestion], show: Any) -> None:
         self._pending, self._print = list(questions), show
         self.events: list[dict[str, Any]] = []
-        self.answers: list[tuple[Question, dict[str, Any], bool]] = []
+        self.answers: list[tuple[TimedQuestion, dict[str, Any], bool]] = []
         self.played: dict[str, Any] = {}
         self.start_ns = 0
 
@@ -205,7 +205,7 @@ class Live:
         with (
             _folder(args.keep_logs) as logs,
             ros_environment() as environment,
-            Processes(environment, logs) as processes,
+            StackProcesses(environment, logs) as processes,
         ):
             domain = environment['ROS_DOMAIN_ID']
             self._print(f'starting the stack: 4 processes, ROS_DOMAIN_ID {domain}')
@@ -228,7 +228,7 @@ class Live:
             self._print(f'playing {sample.name}: {topic}, {length_s:.0f} s')
             self._follow(processes)
 
-    def _follow(self, processes: Processes) -> None:
+    def _follow(self, processes: StackProcesses) -> None:
         """Read the results of the client until the client ends.
 
         Raises:
@@ -258,7 +258,7 @@ class Live:
         raise ProcessError(what + ''.join(processes.tail(n) for n in dead or processes.names))
 
     @staticmethod
-    def _watch(processes: Processes, client: Any) -> None:
+    def _watch(processes: StackProcesses, client: Any) -> None:
         """Interrupt the client if a node dies, because the client would wait for the node."""
         nodes = [processes.process(name) for name in processes.names if name != 'demo_client']
         while client.poll() is None:
@@ -376,7 +376,7 @@ def evaluate(
 
 def annotate(model: Model, sample: Path, prompts: tuple[str, ...]) -> dict[str, list[TextSpan]]:
     """Process the sample without ROS and return the segments of each standing prompt."""
-    from vljepa_ros.cli import offline_run as watching
+    from vljepa_ros.cli import offline_run
     from vljepa_ros.cli.event_grading import TextSpan
     from vljepa_ros.core.settings import PerceptionSettings, Settings
     from vljepa_ros.core.types import State
@@ -386,7 +386,7 @@ def annotate(model: Model, sample: Path, prompts: tuple[str, ...]) -> dict[str, 
     source = open_source(sample)
     found: dict[str, list[TextSpan]] = {prompt: [] for prompt in prompts}
     pipeline = Pipeline(model, Settings(PerceptionSettings(prompts=prompts)))
-    for event in watching.events(pipeline, source):
+    for event in offline_run.events(pipeline, source):
         if event.state is State.ENDED:
             start = common.seconds(event.start_ns, source.start_ns)
             end = common.seconds(event.end_ns, source.start_ns)

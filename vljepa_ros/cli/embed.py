@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Run `vljepa embed` and return its exit status."""
     import numpy as np
 
-    from vljepa_ros.cli import offline_run as watching
+    from vljepa_ros.cli import offline_run
     from vljepa_ros.cli.annotate import settings_of
     from vljepa_ros.stream.perceiver import Perceiver
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     assert model.vision is not None
     perceiver = Perceiver(model.vision, settings)
     found: list[Embedding] = []
-    for made in watching.hops(perceiver, source, settings.max_gap_ns):
+    for made in offline_run.hops(perceiver, source, settings.max_gap_ns):
         for embedding in made:
             if found and embedding.stamp_ns == found[-1].stamp_ns:
                 continue  # a slow camera: the hop contains no new frame

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
 from vljepa_ros.core.errors import InputError, OutputError
-from vljepa_ros.core.process_pool import Processes, cores
+from vljepa_ros.core.process_pool import ProcessPool, cores
 from vljepa_ros.data.splits import (
     EVALUATED,
     FIXED,
@@ -203,7 +203,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _compared(args: argparse.Namespace) -> tuple[list[Report], dict[str, object]]:
     """Compare two result files and print the reports; return the reports and the file names."""
-    from vljepa_ros.evaluate.paired import compare
+    from vljepa_ros.evaluate.paired_comparison import compare
 
     reports = compare(*args.results)
     for report in reports:
@@ -240,7 +240,7 @@ def _on_streams(args: argparse.Namespace) -> tuple[list[Report], dict[str, objec
 
 def _processes(
     args: argparse.Namespace, model: Model, streams: tuple[Stream, ...]
-) -> AbstractContextManager[Processes | None]:
+) -> AbstractContextManager[ProcessPool | None]:
     """Return a context manager of worker processes, or of None if this process does all work."""
     from vljepa_ros.evaluate.context import helpers
     from vljepa_ros.model.registry import load

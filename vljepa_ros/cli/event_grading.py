@@ -76,7 +76,7 @@ class EventMetrics:
 
 
 @dataclass(frozen=True)
-class Question:
+class TimedQuestion:
     """A question for the service `query`, asked `at` seconds after the start of the recording.
 
     `kind`: 'open', 'yes/no' or 'candidates'. `meaning`: concept id of the expected answer.
@@ -101,7 +101,7 @@ class Question:
         return text == self.answer
 
 
-Record = TypeVar('Record', TrueEvent, Question)
+Record = TypeVar('Record', TrueEvent, TimedQuestion)
 
 
 def read_true_events(folder: Path) -> list[TrueEvent]:
@@ -125,7 +125,7 @@ def read_true_events(folder: Path) -> list[TrueEvent]:
     return found
 
 
-def read_questions(folder: Path) -> list[Question]:
+def read_questions(folder: Path) -> list[TimedQuestion]:
     """Read questions.json of a sample and sort the questions by time.
 
     Raises:
@@ -135,7 +135,7 @@ def read_questions(folder: Path) -> list[Question]:
     rows = _read(path)
     if not isinstance(rows, list):
         raise InputError(f'{path}: the file does not contain a JSON list of questions')
-    found = _records(path, rows, Question)
+    found = _records(path, rows, TimedQuestion)
     for question in found:
         if question.kind == 'open':  # other answers are compared as text
             _check_meaning(path, question.meaning)

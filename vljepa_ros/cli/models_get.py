@@ -69,10 +69,10 @@ def get(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_accepted(name: str, licences: tuple[str, ...], accepted: bool) -> None:
+def _check_accepted(name: str, licenses: tuple[str, ...], accepted: bool) -> None:
     """Print the licenses of a model's weights. Raises InputError if they are not accepted."""
-    for licence in licences:
-        common.note(f'license of {name}: {licence}')
+    for terms in licenses:
+        common.note(f'license of {name}: {terms}')
     if not accepted:
         raise InputError(
             f'{name} is downloaded under the licenses above: read them, and pass --accept-licenses'

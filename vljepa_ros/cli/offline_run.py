@@ -57,10 +57,10 @@ def hops(
         stamp_filter = stamp_filters.setdefault(item.source, StampFilter(max_gap_ns))
         if isinstance(item, Damaged):
             problems.damage(item)
-            verdict = stamp_filter.admit(item.stamp_ns)
+            decision = stamp_filter.admit(item.stamp_ns)
         else:
-            verdict = stamp_filter.admit(item.stamp_ns, item.image.shape[:2])
-            if verdict.accepted:
-                yield from perceiver.see(item, verdict.reset_count)
-        problems.stamp(item.source, verdict.message)
+            decision = stamp_filter.admit(item.stamp_ns, item.image.shape[:2])
+            if decision.accepted:
+                yield from perceiver.see(item, decision.reset_count)
+        problems.stamp(item.source, decision.message)
     problems.close()

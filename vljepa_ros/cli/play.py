@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 def check_bag(path: Path) -> None:
     """Raise InputError if the path is not a bag of ROS 2."""
     from vljepa_ros.sources.bag_files import Ros1File, format_of
-    from vljepa_ros.sources.opening import is_bag
+    from vljepa_ros.sources.factory import is_bag
 
     try:
         if not path.exists():

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vljepa_ros.cli import offline_run as watching
+from vljepa_ros.cli import offline_run
 from vljepa_ros.cli.time_spans import Span, check_reached
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import Model
@@ -29,7 +29,7 @@ from vljepa_ros.stream.perceiver import Perceiver
 MAX_GAP_S = PerceptionSettings().max_gap_s
 
 
-class Hop(NamedTuple):
+class RecordedHop(NamedTuple):
     """One hop of the recording: the stamp of its oldest frame, and its embedding."""
 
     start_ns: int
@@ -80,7 +80,7 @@ def answer_of(
     return QueryService(Answerer(model.language)).ask(question, looks)
 
 
-def windows(hops: list[Hop], length: int) -> list[EvaluatedSpan]:
+def windows(hops: list[RecordedHop], length: int) -> list[EvaluatedSpan]:
     """Split hops into attention windows, and return each window with its pooled vector.
 
     Args:
@@ -102,7 +102,7 @@ def windows(hops: list[Hop], length: int) -> list[EvaluatedSpan]:
 
 def evaluate(
     model: Model, source: Source, prompt: str, span: Span, max_gap_s: float = MAX_GAP_S
-) -> list[Hop]:
+) -> list[RecordedHop]:
     """Process a recording; return the hops of a span, or the newest hop up to a moment.
 
     The embeddings of the hops answer `prompt`.
@@ -114,11 +114,11 @@ def evaluate(
     settings = PerceptionSettings(prompts=(prompt,), max_gap_s=max_gap_s)
     # An unreadable question is an abstention, not an error.
     perceiver = Perceiver(model.vision, settings, check_readable=False)
-    found: list[Hop] = []
+    found: list[RecordedHop] = []
     newest_ns = 0
-    for [embedding] in watching.hops(perceiver, source, settings.max_gap_ns, span.end_ns):
+    for [embedding] in offline_run.hops(perceiver, source, settings.max_gap_ns, span.end_ns):
         newest_ns = embedding.stamp_ns
-        hop = Hop(perceiver.hop_start_ns(embedding.key.source), embedding)
+        hop = RecordedHop(perceiver.hop_start_ns(embedding.key.source), embedding)
         if span.moment:
             found = [hop]
         elif not span.begins_after(embedding.stamp_ns):

@@ -83,11 +83,11 @@ def moments_of(
     Raises:
         InputError: The span begins after the end of the recording.
     """
-    from vljepa_ros.cli import offline_run as watching
+    from vljepa_ros.cli import offline_run
     from vljepa_ros.pipeline import Pipeline
 
     pipeline = Pipeline(common.load_model(args), settings)
-    newest_ns = max((e.end_ns for e in watching.events(pipeline, source)), default=0)
+    newest_ns = max((e.end_ns for e in offline_run.events(pipeline, source)), default=0)
     check_reached(source, span, newest_ns)
     if not newest_ns:
         common.note_unseen(source)

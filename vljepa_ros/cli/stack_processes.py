@@ -28,7 +28,7 @@ class ProcessError(VljepaError):
     """A process could not be started, ended unexpectedly, or exceeded its time limit."""
 
 
-class Processes:
+class StackProcesses:
     """Context manager of child processes, which are stopped at the end of the context.
 
     `environment`: environment variables of the processes. `logs`: folder of their log files.
@@ -38,7 +38,7 @@ class Processes:
         self._environment, self._logs = environment, logs
         self._running: dict[str, subprocess.Popen[str]] = {}
 
-    def __enter__(self) -> Processes:
+    def __enter__(self) -> StackProcesses:
         return self
 
     def __exit__(self, *_: object) -> None:

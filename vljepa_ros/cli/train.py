@@ -65,17 +65,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace, config: TrainConfig) -> int:
-    from vljepa_ros.train import parallel
+    from vljepa_ros.train import data_parallelism
 
-    if not parallel.started():
+    if not data_parallelism.started():
         json = ['--json'] if args.json else []
-        parallel.launch(
-            ['train', str(args.config), *json], args.processes or parallel.default_processes()
+        data_parallelism.launch(
+            ['train', str(args.config), *json],
+            args.processes or data_parallelism.default_processes(),
         )
     from vljepa_ros.train.run import train
 
     folder = train(config)
-    return _report(args, folder) if parallel.is_first() else 0
+    return _report(args, folder) if data_parallelism.is_first() else 0
 
 
 def _train_recipe(args: argparse.Namespace, config: RecipeConfig) -> int:

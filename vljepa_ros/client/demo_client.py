@@ -42,7 +42,7 @@ QUIET_S = 1.0  # if no message arrives for this time, the stack has processed al
 CALL_S = 30.0  # timeout of a service call
 
 
-class Client:
+class DemoClient:
     """Plays a bag to the stack in `namespace` and calls `emit` with each result as a JSON object.
 
     `timeout_s`: maximum wait for the stack.
@@ -222,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     questions = json.loads(args.questions.read_text()) if args.questions else []
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    client = Client(Bag(args.bag), args.namespace, args.timeout, _print)
+    client = DemoClient(Bag(args.bag), args.namespace, args.timeout, _print)
     try:
         client.run(sorted(questions, key=lambda question: question['at']))
     except VljepaError as error:

@@ -24,7 +24,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class Processes:
+class ProcessPool:
     """Process pool whose worker processes exit with the parent, and silently on Ctrl-C."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Processes:
             count, multiprocessing.get_context('spawn'), _begin, (pickle.dumps((start, given)),)
         )
 
-    def __enter__(self) -> Processes:
+    def __enter__(self) -> ProcessPool:
         return self
 
     def __exit__(self, error: object, *_: object) -> None:

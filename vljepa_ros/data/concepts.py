@@ -19,7 +19,7 @@ import numpy as np
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.data import questions
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.questions import ANSWERS, Question
+from vljepa_ros.data.questions import ANSWERS, LabeledQuestion
 from vljepa_ros.data.splits import KITCHEN
 
 MWSTREAM = 'mwstream'
@@ -96,7 +96,7 @@ class ConceptSet:
 
     def questions(
         self, annotation: Annotation, rng: np.random.Generator, which: str = 'train'
-    ) -> list[Question]:
+    ) -> list[LabeledQuestion]:
         """Return questions about an annotation, with their answers.
 
         In training data, the first question asks for a caption.
@@ -108,7 +108,9 @@ class ConceptSet:
         """
         return [self.caption(annotation, rng, which)]
 
-    def caption(self, annotation: Annotation, rng: np.random.Generator, which: str) -> Question:
+    def caption(
+        self, annotation: Annotation, rng: np.random.Generator, which: str
+    ) -> LabeledQuestion:
         """Return a question that asks for a caption; its answer is a sentence of `annotation`."""
         is_recorded = annotation.phase in RECORDED_PHASES
         texts = (annotation.text,) if is_recorded else self.sentences(annotation.meaning, which)

@@ -73,7 +73,7 @@ class Take:
     frames: list[Image] = field(default_factory=list)
 
 
-class Camera:
+class CameraSampler:
     """Sampler of one camera's images. It divides the frames into takes, which have no gap."""
 
     def __init__(self, name: str, grid: Grid) -> None:
@@ -93,12 +93,12 @@ class Camera:
         """
         if isinstance(item, Damaged):
             return self._stamp_filter.admit(item.stamp_ns).message
-        verdict = self._stamp_filter.admit(item.stamp_ns, item.image.shape[:2])
-        if not verdict.accepted:
-            return verdict.message
-        if verdict.reset_count != self._reset_count:
+        decision = self._stamp_filter.admit(item.stamp_ns, item.image.shape[:2])
+        if not decision.accepted:
+            return decision.message
+        if decision.reset_count != self._reset_count:
             self._sampler.reset()
-            self._reset_count = verdict.reset_count
+            self._reset_count = decision.reset_count
         if self.stamps_ns and item.stamp_ns <= self.stamps_ns[-1]:
             back_s = (self.stamps_ns[-1] - item.stamp_ns) / 1e9
             raise InputError(
@@ -108,7 +108,7 @@ class Camera:
         self.stamps_ns.append(item.stamp_ns)
         for slot in self._sampler.push(item.stamp_ns, fit(item.image, self._grid.size)):
             self._keep(slot.slot_ns, slot.image)
-        return verdict.message
+        return decision.message
 
     def _keep(self, slot_ns: int, image: Image) -> None:
         newest = self.takes[-1] if self.takes else None
@@ -130,12 +130,12 @@ class Camera:
         return last + max(step_ns, self._grid.period_ns)
 
 
-class Recorder:
+class RecordingConverter:
     """Converter of one recording and its annotation file to streams."""
 
     def __init__(self, source: Source, grid: Grid) -> None:
         self._source, self._grid = source, grid
-        self._cameras: dict[str, Camera] = {}
+        self._cameras: dict[str, CameraSampler] = {}
 
     def push(self, item: Frame | Damaged) -> str:
         """Add the next image; return a warning about its stamp, or ''.
@@ -144,7 +144,7 @@ class Recorder:
             InputError: the stamp jumps back by `MAX_GAP_NS` or more.
         """
         if item.source not in self._cameras:
-            self._cameras[item.source] = Camera(item.source, self._grid)
+            self._cameras[item.source] = CameraSampler(item.source, self._grid)
         return self._cameras[item.source].push(item)
 
     def streams(self, file: AnnotationFile) -> list[StreamData]:

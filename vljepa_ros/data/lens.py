@@ -85,8 +85,8 @@ class Cloth:
     """Cloth that slides in front of the lens, with random color, folds and side of entry."""
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
-        grey = rng.uniform(35, 210)
-        color = np.clip(grey + rng.uniform(-45, 45, 3), 20, 235)
+        gray = rng.uniform(35, 210)
+        color = np.clip(gray + rng.uniform(-45, 45, 3), 20, 235)
         folds = rng.normal(0.0, rng.uniform(4.0, 22.0), (int(rng.integers(2, 7)),) * 2)
         smooth = cv2.resize(folds, (2 * size, 2 * size), interpolation=cv2.INTER_CUBIC)
         self._picture = (color + smooth[..., None]).astype(np.float32)

@@ -29,7 +29,7 @@ TOPICS = (CAPTION, 'light', 'dark', 'covered', 'rest', 'moving', 'object', 'thin
 
 
 @dataclass(frozen=True)
-class Question:
+class LabeledQuestion:
     """Prompt with its expected answer.
 
     Attributes:
@@ -84,7 +84,7 @@ def answer_concept(text: str) -> str:
 
 def caption(
     annotation: Annotation, texts: Sequence[str], rng: np.random.Generator, which: str
-) -> Question:
+) -> LabeledQuestion:
     """Return a question that asks for a caption of an annotation.
 
     Args:
@@ -94,12 +94,14 @@ def caption(
         which: List of prompts: 'train', 'heldout' or 'sample'.
     """
     prompt = pick(prompts(CAPTION, which), rng)
-    return Question(prompt, pick(texts, rng), annotation.meaning, CAPTION, topic=CAPTION)
+    return LabeledQuestion(prompt, pick(texts, rng), annotation.meaning, CAPTION, topic=CAPTION)
 
 
-def as_question(told: AnnotatedQuestion) -> Question:
-    """Convert an annotated question to a `Question` of kind 'told'."""
-    return Question(told.prompt, told.answer, answer_concept(told.answer), 'told', told.candidates)
+def as_question(told: AnnotatedQuestion) -> LabeledQuestion:
+    """Convert an annotated question to a `LabeledQuestion` of kind 'told'."""
+    return LabeledQuestion(
+        told.prompt, told.answer, answer_concept(told.answer), 'told', told.candidates
+    )
 
 
 def pick(texts: Sequence[str], rng: np.random.Generator) -> str:

@@ -26,28 +26,28 @@ BANDS: dict[str, tuple[float, ...]] = {  # lower bounds of all bands except the 
 
 
 @dataclass(frozen=True)
-class Hop:
+class BinnedHop:
     """One hop (inference step) of a stream, with the names of the bins that contain it."""
 
     stream: str
     bins: tuple[str, ...]
 
 
-def hops_of_bins(stream: Stream, facts: ModelFacts) -> list[Hop]:
-    """Return one `Hop` with its bins for each inference step of a stream.
+def hops_of_bins(stream: Stream, facts: ModelFacts) -> list[BinnedHop]:
+    """Return one `BinnedHop` with its bins for each inference step of a stream.
 
     The stream's frame rate must equal the model's.
     """
     rate, per = float(stream.meta.get('rate_hz', facts.rate_hz)), facts.tubelet_frames
     sizes = stream.state().get('object_size')
-    found, at = list[Hop](), 0
+    found, at = list[BinnedHop](), 0
     for hop in range(stream.frame_count // per):
         time_s = (per * (hop + 1) - 1) / rate
         while at + 1 < len(stream.annotations) and stream.annotations[at].end <= time_s:
             at += 1
         item = stream.annotations[at] if stream.annotations else None
         size = float('nan') if sizes is None else float(sizes[per * (hop + 1) - 1])
-        found.append(Hop(stream.name, bins_of(stream.meta, item, size)))
+        found.append(BinnedHop(stream.name, bins_of(stream.meta, item, size)))
     return found
 
 

@@ -24,7 +24,7 @@ SIZE = 'object_size'  # key in the state
 
 
 @dataclass(frozen=True)
-class Camera:
+class CameraProperties:
     """Pose, lens and image format of a camera; unknown values are '', 0 or NaN.
 
     `view`: name of the view, such as 'home:corner', 'wide' or 'stock:corner2'. `fit`: conversion
@@ -51,7 +51,7 @@ class Camera:
         return self.view.removeprefix(STOCK) if self.view.startswith(STOCK) else ''
 
 
-def camera_of(stream: Stream, episode: int) -> Camera | None:
+def camera_of(stream: Stream, episode: int) -> CameraProperties | None:
     """Return the camera of an episode; None if the stream does not describe its cameras.
 
     Raises:
@@ -94,10 +94,10 @@ def projected_sizes(stream: Stream, items: list[Annotation]) -> list[float]:
     return found
 
 
-def _parsed(values: Mapping[str, Any]) -> Camera:
+def _parsed(values: Mapping[str, Any]) -> CameraProperties:
     """Parse one camera description; ignore unknown keys. Raises TypeError, ValueError."""
     found: dict[str, Any] = {}
-    for part in fields(Camera):
+    for part in fields(CameraProperties):
         if values.get(part.name) is None:
             continue
         value, name = values[part.name], part.name
@@ -112,4 +112,4 @@ def _parsed(values: Mapping[str, Any]) -> Camera:
             if math.isinf(number):
                 raise ValueError(f'{name} ({value!r}) is not finite')
             found[name] = int(number) if name == 'resolution' else number
-    return Camera(**found)
+    return CameraProperties(**found)

@@ -8,11 +8,11 @@ from functools import cache, partial
 from typing import Any, TypeVar
 
 from vljepa_ros.core.errors import InputError, ModelError
-from vljepa_ros.core.process_pool import Processes
+from vljepa_ros.core.process_pool import ProcessPool
 from vljepa_ros.core.protocols import Language, Model, Vision
 from vljepa_ros.data import concepts
 from vljepa_ros.data.format import Stream
-from vljepa_ros.evaluate.views import Vectors, centre
+from vljepa_ros.evaluate.views import Vectors, centroid
 
 Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 Load = Callable[[], Model]
@@ -51,7 +51,7 @@ class Context:
         progress: Progress = silent,
         unseen: Sequence[Stream] = (),
         validation: Sequence[Stream] = (),
-        processes: Processes | None = None,
+        processes: ProcessPool | None = None,
     ) -> None:
         if model.vision is None or model.language is None:
             raise ModelError(
@@ -65,7 +65,7 @@ class Context:
         self.vision: Vision = model.vision
         self.language: Language = model.language
         self._progress, self._processes = progress, processes
-        self._centres: dict[str, Vectors] = {}
+        self._centroids: dict[str, Vectors] = {}
         self._made: dict[str, Any] = {}
 
     def watched(self, name: str) -> Iterator[Stream]:
@@ -95,19 +95,21 @@ class Context:
         found: T = self._made[name]
         return found
 
-    def centre(self, meaning: str) -> Vectors:
+    def centroid(self, meaning: str) -> Vectors:
         """Return the oracle's prediction for a concept.
 
         It is the normalized mean (D,) of the text embeddings of the training paraphrases.
         """
-        if meaning not in self._centres:
-            self._centres[meaning] = centre(self.language.encode(self.concepts.sentences(meaning)))
-        return self._centres[meaning]
+        if meaning not in self._centroids:
+            self._centroids[meaning] = centroid(
+                self.language.encode(self.concepts.sentences(meaning))
+            )
+        return self._centroids[meaning]
 
 
-def helpers(count: int, load: Load, streams: Sequence[Stream]) -> Processes:
+def helpers(count: int, load: Load, streams: Sequence[Stream]) -> ProcessPool:
     """Return `count` worker processes for a `Context`; each loads the model at its first item."""
-    return Processes(count, 'try fewer --jobs', _start, (load, tuple(streams)))
+    return ProcessPool(count, 'try fewer --jobs', _start, (load, tuple(streams)))
 
 
 _given: list[tuple[Load, tuple[Stream, ...]]] = []  # arguments of this process

@@ -19,7 +19,7 @@ import numpy as np
 from vljepa_ros.core.settings import HIGHEST_THRESHOLD, LONGEST_RUN, SegmenterSettings
 from vljepa_ros.core.types import Change, Embedding, Reason, StreamKey
 from vljepa_ros.evaluate.motion import Motion
-from vljepa_ros.evaluate.stream_embeddings import SECOND_NS, Hops, Indices, Stamps
+from vljepa_ros.evaluate.stream_embeddings import SECOND_NS, Indices, Stamps, StreamEmbeddings
 from vljepa_ros.evaluate.views import Vectors
 from vljepa_ros.stream.offline_segmenter import clustered
 from vljepa_ros.stream.segmenter import Segmenter
@@ -66,7 +66,7 @@ def our_settings(threshold: float) -> SegmenterSettings:
     )
 
 
-def online(hops: Hops, threshold: float) -> Decodes:
+def online(hops: StreamEmbeddings, threshold: float) -> Decodes:
     """Return the decodes of change detection (`Segmenter`), which does not look ahead.
 
     There is one per segment start and one per update. `our_settings` derives all thresholds from
@@ -75,7 +75,7 @@ def online(hops: Hops, threshold: float) -> Decodes:
     return by_settings(hops, our_settings(threshold))
 
 
-def by_settings(hops: Hops, settings: SegmenterSettings) -> Decodes:
+def by_settings(hops: StreamEmbeddings, settings: SegmenterSettings) -> Decodes:
     """Return the decodes of our online rule: one per segment start and one per segment update.
 
     The end of a segment does not cause a decode: the segment keeps its last text.
@@ -105,9 +105,9 @@ def by_settings(hops: Hops, settings: SegmenterSettings) -> Decodes:
     )
 
 
-def end_to_end(streams: Sequence[Hops], seconds: float) -> list[Hops]:
+def end_to_end(streams: Sequence[StreamEmbeddings], seconds: float) -> list[StreamEmbeddings]:
     """Concatenate streams into longer streams of at least `seconds`; the last may be shorter."""
-    found, parts = list[Hops](), list[Hops]()
+    found, parts = list[StreamEmbeddings](), list[StreamEmbeddings]()
     for number, hops in enumerate(streams, 1):
         parts.append(hops)
         if sum(part.seconds for part in parts) >= seconds - ROUNDING or number == len(streams):
@@ -117,35 +117,35 @@ def end_to_end(streams: Sequence[Hops], seconds: float) -> list[Hops]:
                 for part, at_s in zip(parts, begun_s[:-1], strict=True)
             ]
             vectors = np.concatenate([part.vectors for part in parts])
-            found.append(Hops(vectors, np.concatenate(stamps_ns)))
+            found.append(StreamEmbeddings(vectors, np.concatenate(stamps_ns)))
             parts = []
     return found
 
 
-def uniform(hops: Hops, count: int) -> Decodes:
+def uniform(hops: StreamEmbeddings, count: int) -> Decodes:
     """Select the middle hop of each of `count` equal parts (the earlier of two middle hops)."""
     middle = [part[(len(part) - 1) // 2] for part in equal_parts(hops, count)]
     stamps_ns = hops.stamps_ns[middle]
     return Decodes(hops.vectors[middle], stamps_ns, stamps_ns)
 
 
-def pooled(hops: Hops, count: int) -> Decodes:
+def pooled(hops: StreamEmbeddings, count: int) -> Decodes:
     """Select the mean embedding of each of `count` equal parts, emitted at the end of the part."""
     return mean_of(hops, equal_parts(hops, count), emitted=True)
 
 
-def moving(hops: Hops, motion: Motion, count: int) -> Decodes:
+def moving(hops: StreamEmbeddings, motion: Motion, count: int) -> Decodes:
     """Select the first hop after each of at most `count` peaks of motion energy."""
     found = np.unique(hops.not_before(motion.moments(count)))
     return Decodes(hops.vectors[found], hops.stamps_ns[found])
 
 
-def ward(hops: Hops, count: int) -> Decodes:
+def ward(hops: StreamEmbeddings, count: int) -> Decodes:
     """Select the mean embedding of each of `count` Ward segments (the rule of the paper)."""
     return mean_of(hops, clustered(hops.vectors, count), emitted=False)
 
 
-def within(hops: Hops, spans_s: Sequence[tuple[float, float]]) -> Decodes:
+def within(hops: StreamEmbeddings, spans_s: Sequence[tuple[float, float]]) -> Decodes:
     """Select the mean embedding of each span (start, end in s), timed at the span's middle."""
     spans_s = sorted(spans_s, key=sum)
     vectors = np.stack([hops.pooled(hops.within(*span)) for span in spans_s])
@@ -157,7 +157,7 @@ def middle_ns(start_s: float, end_s: float) -> int:
     return round((start_s + end_s) / 2 * SECOND_NS)
 
 
-def mean_of(hops: Hops, parts: Sequence[Indices], emitted: bool) -> Decodes:
+def mean_of(hops: StreamEmbeddings, parts: Sequence[Indices], emitted: bool) -> Decodes:
     """Select the mean embedding of each group of hops, timed midway between its ends.
 
     Args:
@@ -171,7 +171,7 @@ def mean_of(hops: Hops, parts: Sequence[Indices], emitted: bool) -> Decodes:
     return Decodes(vectors, (first + last) // 2, last if emitted else None)
 
 
-def equal_parts(hops: Hops, count: int) -> list[Indices]:
+def equal_parts(hops: StreamEmbeddings, count: int) -> list[Indices]:
     """Return the indices of all hops, divided into `count` runs of nearly equal length."""
     return np.array_split(np.arange(len(hops.stamps_ns)), count)
 
@@ -184,14 +184,14 @@ def named(period_s: float) -> str:
     return f'1/{period_s:g} s' if period_s else 'every hop'
 
 
-def allowed(hops: Hops, period_s: float) -> int:
+def allowed(hops: StreamEmbeddings, period_s: float) -> int:
     """Return the number of decodes in a budget of one per `period_s` (0: every hop); minimum 1."""
     count = len(hops.stamps_ns)
     return min(count, max(1, int(hops.seconds / period_s + ROUNDING))) if period_s else count
 
 
 def thresholds_within(
-    streams: Sequence[Hops], periods_s: Iterable[float], share: float = 1.0
+    streams: Sequence[StreamEmbeddings], periods_s: Iterable[float], share: float = 1.0
 ) -> dict[float, float]:
     """Return, for each period, the lowest threshold that spends at most a `share` of its budget.
 

@@ -78,8 +78,8 @@ def decoder_of(context: Context) -> CachedDecoder:
 
 def oracle_texts(context: Context, meanings: Sequence[str]) -> list[str]:
     """Return the text decoded from the text embedding of each concept in `meanings`."""
-    centres = [context.centre(meaning) for meaning in meanings]
-    return decoder_of(context).texts(np.stack(centres)) if centres else []
+    centroids = [context.centroid(meaning) for meaning in meanings]
+    return decoder_of(context).texts(np.stack(centroids)) if centroids else []
 
 
 def blind_text(context: Context) -> str:

@@ -14,20 +14,20 @@ from vljepa_ros.core.types import Image
 
 
 @dataclass(frozen=True)
-class Clip:
+class StampedClip:
     """T images (H, W, 3), uint8 RGB, with their T stamps in nanoseconds, oldest first."""
 
     stamps_ns: tuple[int, ...]
     images: tuple[Image, ...]
 
 
-Corruption = Callable[[Clip, np.random.Generator], Clip]
+Corruption = Callable[[StampedClip, np.random.Generator], StampedClip]
 Worse = Callable[[Image, np.random.Generator], Image]
 
 
 def each(worse: Worse) -> Corruption:
     """Return a corruption that applies `worse` to each image independently."""
-    return lambda clip, rng: Clip(clip.stamps_ns, tuple(worse(i, rng) for i in clip.images))
+    return lambda clip, rng: StampedClip(clip.stamps_ns, tuple(worse(i, rng) for i in clip.images))
 
 
 def resized(size: int) -> Corruption:
@@ -82,12 +82,12 @@ def at_rate(rate_hz: float) -> Corruption:
     Each new frame shows the clip's newest image at or before its stamp.
     """
 
-    def sample(clip: Clip, rng: np.random.Generator) -> Clip:
+    def sample(clip: StampedClip, rng: np.random.Generator) -> StampedClip:
         first, last = clip.stamps_ns[0], clip.stamps_ns[-1]
         count = int((last - first) * rate_hz / 1e9 + 1e-6)
         stamps = [last - round(k * 1e9 / rate_hz) for k in range(count, -1, -1)]
         shown = np.searchsorted(clip.stamps_ns, stamps, side='right') - 1
-        return Clip(tuple(stamps), tuple(clip.images[max(i, 0)] for i in shown))
+        return StampedClip(tuple(stamps), tuple(clip.images[max(i, 0)] for i in shown))
 
     return sample
 
@@ -95,14 +95,16 @@ def at_rate(rate_hz: float) -> Corruption:
 def uneven(most_ms: float) -> Corruption:
     """Return a corruption that shifts each stamp except the newest by up to +-`most_ms`."""
 
-    def move(clip: Clip, rng: np.random.Generator) -> Clip:
+    def move(clip: StampedClip, rng: np.random.Generator) -> StampedClip:
         moved = clip.stamps_ns + np.rint(rng.uniform(-1e6, 1e6, len(clip.stamps_ns)) * most_ms)
-        return Clip((*(int(stamp) for stamp in moved[:-1]), clip.stamps_ns[-1]), clip.images)
+        return StampedClip(
+            (*(int(stamp) for stamp in moved[:-1]), clip.stamps_ns[-1]), clip.images
+        )
 
     return move
 
 
-def unchanged(clip: Clip, rng: np.random.Generator) -> Clip:
+def unchanged(clip: StampedClip, rng: np.random.Generator) -> StampedClip:
     """Return the clip unchanged."""
     return clip
 

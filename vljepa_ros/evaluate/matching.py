@@ -37,7 +37,7 @@ def match(options: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
 
     for event in range(len(options)):
         place(event, set())
-    return sorted((said, true) for true, said in owner.items())
+    return sorted((predicted, true) for true, predicted in owner.items())
 
 
 def matched(options: Sequence[Sequence[int]]) -> int:
@@ -45,22 +45,24 @@ def matched(options: Sequence[Sequence[int]]) -> int:
     return len(match(options))
 
 
-def near(said_s: Sequence[float], true_s: Sequence[float], within_s: float) -> list[list[int]]:
+def near(
+    predicted_s: Sequence[float], true_s: Sequence[float], within_s: float
+) -> list[list[int]]:
     """Return, for each predicted time, the indices of the true times that `match` may pair.
 
     These are the true times at most `within_s` away, nearest first.
     """
     limit = within_s + ROUNDING_S
-    found = [[j for j, true in enumerate(true_s) if abs(at - true) <= limit] for at in said_s]
+    found = [[j for j, true in enumerate(true_s) if abs(at - true) <= limit] for at in predicted_s]
     return [
         sorted(row, key=lambda j: abs(at - true_s[j]))
-        for at, row in zip(said_s, found, strict=True)
+        for at, row in zip(predicted_s, found, strict=True)
     ]
 
 
-def pairs(said_s: Sequence[float], true_s: Sequence[float], within_s: float) -> int:
+def pairs(predicted_s: Sequence[float], true_s: Sequence[float], within_s: float) -> int:
     """Return the maximum number of one-to-one pairs of times at most `within_s` apart."""
-    return matched(near(said_s, true_s, within_s))
+    return matched(near(predicted_s, true_s, within_s))
 
 
 def f1(counts: Counts, streams: Sequence[str]) -> Mean:
@@ -75,15 +77,15 @@ def f1_draws(counts: Counts, streams: Sequence[str]) -> Draws:
     `statistics`).
     """
     rows, names = list[tuple[float, float, float]](), list[str]()
-    for name, (matched, said, true) in zip(streams, counts.astype(int), strict=True):
+    for name, (matched, predicted, true) in zip(streams, counts.astype(int), strict=True):
         rows += [(0.0, 0.0, 0.0)]  # streams without events are drawn, too
         rows += [(1.0, 1.0, 1.0)] * matched
-        rows += [(0.0, 1.0, 0.0)] * (said - matched) + [(0.0, 0.0, 1.0)] * (true - matched)
+        rows += [(0.0, 1.0, 0.0)] * (predicted - matched) + [(0.0, 0.0, 1.0)] * (true - matched)
         names += [name] * (len(rows) - len(names))
     events = np.array(rows).reshape(-1, 3)
 
     def figure(weight: NDArray[np.float64]) -> float:
-        matched, said, true = weight @ events
-        return float(2 * matched / (said + true)) if said + true else float('nan')
+        matched, predicted, true = weight @ events
+        return float(2 * matched / (predicted + true)) if predicted + true else float('nan')
 
     return replace(redrawn(figure, names), count=int(counts[:, 2].sum()))

@@ -18,7 +18,7 @@ HIDDEN = 'acts left out: object not visible'
 
 
 @dataclass(frozen=True)
-class Moment:
+class AnnotationMoment:
     """Moment at the middle of an annotation of a stream."""
 
     stream: Stream
@@ -50,14 +50,14 @@ def moments(
     tasks: Sequence[str],
     phases: Sequence[str] = (),
     with_hidden: bool = False,
-) -> list[Moment]:
+) -> list[AnnotationMoment]:
     """Return a moment at the middle of each annotation of `tasks` in `phases` (default: all).
 
     Moments less than `CONTEXT_S` after the start of their stream are omitted, and moments whose
     object is not visible are omitted unless `with_hidden` is true.
     """
     return [
-        Moment(stream, item)
+        AnnotationMoment(stream, item)
         for stream in streams
         for item in stream.annotations
         if item.task in tasks
@@ -82,12 +82,12 @@ def hidden_rows(streams: Iterable[Stream], tasks: Sequence[str]) -> list[Row]:
     return [Row('data', HIDDEN, mean(hidden, clusters=[act.stream.name for act in acts]))]
 
 
-def one_an_episode(found: Iterable[Moment]) -> list[Moment]:
+def one_an_episode(found: Iterable[AnnotationMoment]) -> list[AnnotationMoment]:
     """Return one moment per episode and concept, at the middle of the longest annotation.
 
     Interruptions divide an action into several annotations of the same concept.
     """
-    longest: dict[tuple[str, int, str], Moment] = {}
+    longest: dict[tuple[str, int, str], AnnotationMoment] = {}
     for moment in found:
         key = (moment.stream.name, moment.item.episode, moment.item.meaning)
         known = longest.get(key)
@@ -96,7 +96,7 @@ def one_an_episode(found: Iterable[Moment]) -> list[Moment]:
     return list(longest.values())
 
 
-def evenly(found: Iterable[Moment]) -> list[Moment]:
+def evenly(found: Iterable[AnnotationMoment]) -> list[AnnotationMoment]:
     """Return moments in round-robin order over cameras and, within a camera, over streams."""
     return in_turn(in_turn(found, lambda m: m.stream.name), lambda m: m.camera)
 

@@ -53,7 +53,7 @@ def decode_held_out(language: Language, concepts: ConceptSet) -> Decoding:
     vectors = language.encode([text for _, text in items])
     nearest = np.argmax(vectors @ language.encode(known).T, axis=1)
     cider = Cider([concepts.sentences(concept) for concept in concepts.concepts()])
-    said = [decoded.text for decoded in language.decode(vectors)]
+    decoded_texts = [decoded.text for decoded in language.decode(vectors)]
     recalled = [known[i] for i in nearest]
 
     def mean_cider(texts: list[str]) -> float:
@@ -75,8 +75,8 @@ def decode_held_out(language: Language, concepts: ConceptSet) -> Decoding:
 
     return Decoding(
         len(items),
-        mean_cider(said),
+        mean_cider(decoded_texts),
         mean_cider(recalled),
-        share_right(said),
+        share_right(decoded_texts),
         share_right(recalled),
     )

@@ -98,6 +98,6 @@ def f1_outcomes(counts: Counts, streams: Sequence[str]) -> Outcomes:
         counts: Numbers of matched, predicted and true events (S, 3).
         streams: Names of the S streams, the ids of the items.
     """
-    matched, said, true = counts.reshape(-1, 3).T
-    values, weights = tuple((2 * matched).tolist()), tuple((said + true).tolist())
+    matched, predicted, true = counts.reshape(-1, 3).T
+    values, weights = tuple((2 * matched).tolist()), tuple((predicted + true).tolist())
     return Outcomes(tuple(streams), values, weights=weights)

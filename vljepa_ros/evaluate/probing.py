@@ -10,7 +10,7 @@ import numpy as np
 
 from vljepa_ros.data.format import Stream
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.moments import Moment
+from vljepa_ros.evaluate.moments import AnnotationMoment
 from vljepa_ros.evaluate.questions import Posed, by_moment
 from vljepa_ros.evaluate.views import Vectors, answers
 
@@ -31,7 +31,7 @@ def probe(context: Context, probes: Sequence[Probe], name: str) -> list[Vectors]
     return context.map(_answers, probes, name)
 
 
-def caption(context: Context, found: Sequence[Moment], name: str) -> Vectors:
+def caption(context: Context, found: Sequence[AnnotationMoment], name: str) -> Vectors:
     """Return the answer embeddings (N, D) to `PROMPT` at N moments; report progress."""
     seen = probe(context, [Probe(m.stream, m.at_s, (PROMPT,)) for m in found], name)
     return np.concatenate([np.zeros((0, context.vision.facts.embedding_dim), np.float32), *seen])

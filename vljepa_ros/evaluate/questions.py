@@ -14,7 +14,7 @@ import numpy as np
 
 from vljepa_ros.data.concepts import ConceptSet
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.questions import CAPTION, Question, prompts
+from vljepa_ros.data.questions import CAPTION, LabeledQuestion, prompts
 from vljepa_ros.evaluate.views import middle
 
 
@@ -28,7 +28,7 @@ class Posed:
     stream: Stream
     item: Annotation
     at_s: float
-    question: Question
+    question: LabeledQuestion
 
     @property
     def id(self) -> str:
@@ -46,7 +46,7 @@ def by_moment(posed: Sequence[Posed]) -> dict[tuple[str, float], list[int]]:
 
 def pose(
     concepts: ConceptSet, item: Annotation, rng: np.random.Generator, draws: int = 1
-) -> list[tuple[float, list[Question]]]:
+) -> list[tuple[float, list[LabeledQuestion]]]:
     """Return questions about an annotation as pairs (seconds, questions), sorted by time.
 
     All questions except captions are drawn `draws` times. The result is empty if the annotation

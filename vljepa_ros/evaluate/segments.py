@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from vljepa_ros.core.types import Embedding, Event, Frame, State
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.stream_embeddings import SECOND_NS, Hops, gathered
+from vljepa_ros.evaluate.stream_embeddings import SECOND_NS, StreamEmbeddings, gathered
 from vljepa_ros.evaluate.views import frames_of
 from vljepa_ros.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
-class Segment:
+class DetectedSegment:
     """Detected segment with its `first_text`, emitted at `first_text_s`, and its final `text`."""
 
     start_s: float
@@ -31,8 +31,8 @@ class Segment:
 class StackOutput:
     """Detected segments and embeddings of one stream, from the whole pipeline."""
 
-    segments: tuple[Segment, ...]
-    hops: Hops
+    segments: tuple[DetectedSegment, ...]
+    hops: StreamEmbeddings
 
 
 def run_stack(context: Context, stream: Stream) -> StackOutput:
@@ -47,7 +47,7 @@ def run_stack(context: Context, stream: Stream) -> StackOutput:
     return StackOutput(tuple(joined(events, start_ns)), gathered(embeddings, start_ns))
 
 
-def joined(events: Iterable[Event], start_ns: int) -> Iterable[Segment]:
+def joined(events: Iterable[Event], start_ns: int) -> Iterable[DetectedSegment]:
     """Yield the ended segments of one stream's events, with times in seconds after `start_ns`."""
     opened: dict[int, Event] = {}
     for event in events:
@@ -55,7 +55,7 @@ def joined(events: Iterable[Event], start_ns: int) -> Iterable[Segment]:
             opened[event.segment_id] = event
         elif event.state is State.ENDED:
             first = opened.pop(event.segment_id)
-            yield Segment(
+            yield DetectedSegment(
                 (event.start_ns - start_ns) / SECOND_NS,
                 (first.stamp_ns - start_ns) / SECOND_NS,
                 first.text,

@@ -25,7 +25,7 @@ SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class Hops:
+class StreamEmbeddings:
     """Embeddings (T, D) of a stream and the increasing stamps (T,) of their newest frames.
 
     Stamps are relative to the start of the stream.
@@ -73,7 +73,7 @@ def nearest(stamps_ns: Stamps, times_ns: Stamps) -> Indices:
     return order[np.searchsorted(stamps_ns, found)]
 
 
-def hops_of(vision: Vision, stream: Stream) -> Hops:
+def hops_of(vision: Vision, stream: Stream) -> StreamEmbeddings:
     """Return all embeddings of a stream for the default prompt, computed as at run time."""
     perceiver, start_ns = Perceiver(vision), int(stream.stamps_ns()[0])
     return gathered(
@@ -86,8 +86,8 @@ def hops_of(vision: Vision, stream: Stream) -> Hops:
     )
 
 
-def gathered(embeddings: Iterable[Embedding], start_ns: int) -> Hops:
+def gathered(embeddings: Iterable[Embedding], start_ns: int) -> StreamEmbeddings:
     """Return the embeddings of one stream as arrays, with stamps relative to `start_ns`."""
     found = list(embeddings)
     vectors = np.array([e.vector for e in found], np.float32)
-    return Hops(vectors, np.array([e.stamp_ns - start_ns for e in found], np.int64))
+    return StreamEmbeddings(vectors, np.array([e.stamp_ns - start_ns for e in found], np.int64))

@@ -77,6 +77,6 @@ def _streamed(vision: Vision, frames: Sequence[Image]) -> Any:
     return state
 
 
-def centre(vectors: Vectors) -> Vectors:
+def centroid(vectors: Vectors) -> Vectors:
     """Return the mean (D,) of vectors (N, D), of unit norm."""
     return unit(vectors.mean(axis=0))

@@ -44,7 +44,7 @@ AT_ONCE = 256  # maximum number of hops that one check deletes for size
 COLUMNS = 'id, source, start_ns, stamp_ns, epoch, number'
 
 
-class Hop(NamedTuple):
+class StoredHop(NamedTuple):
     """One hop (inference step) whose frames are stored.
 
     `start_ns` and `stamp_ns` are the stamps of its oldest and newest frame. `number` counts the
@@ -59,7 +59,7 @@ class Hop(NamedTuple):
     reset_count: int
     number: int
 
-    def follows(self, other: Hop) -> bool:
+    def follows(self, other: StoredHop) -> bool:
         """Return whether this hop came directly after another hop, without a gap."""
         return (self.source, self.reset_count, self.number - 1) == (
             other.source,
@@ -69,7 +69,7 @@ class Hop(NamedTuple):
 
 
 @dataclass
-class _Source:
+class _CameraSummary:
     """Summary of the stored hops of one camera, cached in RAM."""
 
     stamp_ns: int = -EVER_NS  # the newest hop
@@ -112,7 +112,7 @@ class FrameStore:
             self._base, self._file_error = Database(None, 'footage', TABLES, VERSION), str(error)
             most = min(self._settings.most_bytes, FrameStoreSettings.most_bytes)  # RAM is scarcer
             self._settings = replace(self._settings, most_bytes=most)
-        self._sources: dict[str, _Source] = {}
+        self._sources: dict[str, _CameraSummary] = {}
         self._added = 0
         self._uncertain = False  # whether the cached sizes include data that was rolled back
         self.problem, self._new_problem = '', ''
@@ -185,16 +185,16 @@ class FrameStore:
         newest = self._last(source, EVER_NS, 1)
         return (rows[0].start_ns, newest[0].stamp_ns) if rows and newest else None
 
-    def hops(self, source: str, start_ns: int, end_ns: int, limit: int) -> list[Hop]:
+    def hops(self, source: str, start_ns: int, end_ns: int, limit: int) -> list[StoredHop]:
         """Return the oldest `limit` hops of a camera with start_ns <= stamp_ns <= end_ns."""
         which = 'source = ? AND stamp_ns BETWEEN ? AND ? ORDER BY stamp_ns, number LIMIT ?'
         return self._hops(which, source, start_ns, end_ns, limit)
 
-    def before(self, hop: Hop, count: int) -> list[Hop]:
+    def before(self, hop: StoredHop, count: int) -> list[StoredHop]:
         """Return up to `count` stored hops that precede a hop without a gap, oldest first."""
         return self._last(hop.source, hop.stamp_ns, count + 1, hop.number)[:-1]
 
-    def landmarks(self, source: str, start_ns: int, end_ns: int, limit: int) -> list[Hop]:
+    def landmarks(self, source: str, start_ns: int, end_ns: int, limit: int) -> list[StoredHop]:
         """Select up to `limit` stored hops that represent a time span, in order of time.
 
         The selected hops are the last hops of segments and the newest hop. If the span has fewer
@@ -220,7 +220,7 @@ class FrameStore:
         others = [hop for t in times for hop in self._last(source, int(t), 1)]
         return self._apart([*newest, *ends, *others], limit)
 
-    def images(self, hop: Hop) -> list[Image]:
+    def images(self, hop: StoredHop) -> list[Image]:
         """Return the frames of a hop, oldest first, as (S, S, 3) uint8 RGB, S = `image_size`.
 
         Raises:
@@ -233,19 +233,19 @@ class FrameStore:
             )
         return _unpack(rows[0][0])
 
-    def _hops(self, which: str, *values: object) -> list[Hop]:
+    def _hops(self, which: str, *values: object) -> list[StoredHop]:
         rows = self._base.read(f'SELECT {COLUMNS} FROM hops WHERE {which}', *values)
-        return [Hop(*row) for row in rows]
+        return [StoredHop(*row) for row in rows]
 
     def _last(
         self, source: str, stamp_ns: int, count: int, number: int | None = None
-    ) -> list[Hop]:
+    ) -> list[StoredHop]:
         """Return up to `count` adjacent hops that end with the newest hop at or before a stamp.
 
         The hops are sorted by time. If several hops have the stamp `stamp_ns`, `number` selects
         the last hop to return; None selects the newest hop.
         """
-        found = list[Hop]()
+        found = list[StoredHop]()
         for hop in self._hops(
             'source = ? AND (stamp_ns, number) <= (?, ?) '
             'ORDER BY stamp_ns DESC, number DESC LIMIT ?',
@@ -259,12 +259,12 @@ class FrameStore:
             found.append(hop)
         return found[::-1]
 
-    def _apart(self, hops: Sequence[Hop], limit: int) -> list[Hop]:
+    def _apart(self, hops: Sequence[StoredHop], limit: int) -> list[StoredHop]:
         """Select up to `limit` hops that are at least half a window apart, and sort them by time.
 
         A hop that is too near to an earlier item of `hops` is skipped.
         """
-        found = list[Hop]()
+        found = list[StoredHop]()
         for hop in hops:
             near = (h for h in found if h.reset_count == hop.reset_count)
             apart = all(abs(h.number - hop.number) >= self._window / 2 for h in near)
@@ -291,12 +291,12 @@ class FrameStore:
         rows = self._base.read('SELECT source, sum(length(picture)) FROM hops GROUP BY source')
         sizes = dict[str, int](rows)
         for name in {*sizes, *self._sources}:
-            self._sources.setdefault(name, _Source()).size = sizes.get(name, 0)
+            self._sources.setdefault(name, _CameraSummary()).size = sizes.get(name, 0)
         self._uncertain = False
 
     def _add(self, hop: tuple[str, int, int, int, int], jpeg: bytes) -> None:
         source, start_ns, stamp_ns, reset_count, _ = hop
-        known = self._sources.setdefault(source, _Source())
+        known = self._sources.setdefault(source, _CameraSummary())
         if known.reset_count != reset_count or stamp_ns < known.stamp_ns:
             self._delete(source, 'stamp_ns >= ?', start_ns)
         self._base.write(

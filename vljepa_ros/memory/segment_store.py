@@ -47,7 +47,7 @@ MIGRATIONS = {
 }
 
 
-class Hops(NamedTuple):
+class StoredEmbeddings(NamedTuple):
     """Stored embeddings of one stream: ascending stamps (N,), vectors (N, D) and scores (N,).
 
     `unfamiliar` is how unfamiliar the scene of each hop is to the model, 0..1.
@@ -190,7 +190,7 @@ class Store:
         ]
         return rows[0][0], rows[1][0], max(length or 0 for _, length in rows) // 2
 
-    def hops(self, key: StreamKey) -> Hops:
+    def hops(self, key: StreamKey) -> StoredEmbeddings:
         """Return all embeddings of one stream."""
         rows = self._base.read(
             f'SELECT stamp_ns, vector, {self._unfamiliar} FROM hops '
@@ -198,12 +198,12 @@ class Store:
             self._id(key),
         )
         if not rows:
-            return Hops(
+            return StoredEmbeddings(
                 np.zeros(0, np.int64), np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
             )
         stamps, blobs, unfamiliar = zip(*rows, strict=True)
         vectors = np.frombuffer(b''.join(blobs), np.float16)
-        return Hops(
+        return StoredEmbeddings(
             np.array(stamps, np.int64),
             vectors.reshape(len(rows), -1).astype(np.float32),
             np.array(unfamiliar, np.float32),

@@ -43,7 +43,7 @@ class _Request(NamedTuple):
     values: dict[str, Any]
 
 
-class _Loaded(NamedTuple):
+class _LoadedResources(NamedTuple):
     """Leased side of the model and open storage (or None), loaded in the model thread."""
 
     lease: Lease
@@ -75,7 +75,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         self._lease: Lease | None = None
         self.transition_error: Exception | None = None  # error of the last transition, if any
         self.storage: Any = None  # the object that `open_storage` opened, until cleanup
-        self._prepared: tuple[_Request, _Loaded | Exception] | None = None
+        self._prepared: tuple[_Request, _LoadedResources | Exception] | None = None
         specs = self.specs
         if self.part == 'language' and not self.pool.shared:
             specs = parameters.for_separate_text_side(specs)
@@ -207,9 +207,9 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         if not self.part or self.phase != 'unconfigured' or self.problems:
             return
         wanted = self._request()
-        if isinstance(self._prepared_for(wanted), _Loaded):
+        if isinstance(self._prepared_for(wanted), _LoadedResources):
             return
-        found: _Loaded | Exception
+        found: _LoadedResources | Exception
         try:
             found = await self.in_thread(self._load, wanted)
         except Exception as error:
@@ -302,7 +302,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         if not self.thread.settle(SETTLE_S):
             raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
 
-    def _take_loaded(self, wanted: _Request) -> _Loaded:
+    def _take_loaded(self, wanted: _Request) -> _LoadedResources:
         """Return the resources that `prepare` loaded, or load them now if it was not called.
 
         An error of loading is raised.
@@ -320,22 +320,22 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
     def _request(self) -> _Request:
         return _Request(self._model_spec(), self.values())
 
-    def _load(self, wanted: _Request) -> _Loaded:
+    def _load(self, wanted: _Request) -> _LoadedResources:
         """Load the weights and open the storage; runs in the model thread."""
         lease = self.pool.acquire(wanted.spec, self.part)
         try:
-            return _Loaded(lease, self.open_storage(lease.facts, wanted.values))
+            return _LoadedResources(lease, self.open_storage(lease.facts, wanted.values))
         except BaseException:
             lease.release()
             raise
 
-    def _prepared_for(self, wanted: _Request) -> _Loaded | Exception | None:
+    def _prepared_for(self, wanted: _Request) -> _LoadedResources | Exception | None:
         known = self._prepared
         return known[1] if known is not None and known[0] == wanted else None
 
     def _release_prepared(self) -> None:
         prepared, self._prepared = self._prepared, None
-        if prepared is not None and isinstance(prepared[1], _Loaded):
+        if prepared is not None and isinstance(prepared[1], _LoadedResources):
             lease, storage = prepared[1]
             try:
                 self._close(storage)

@@ -34,7 +34,7 @@ class PendingImage:
     number: int  # consecutive; a missing number is a frame that this node dropped
 
 
-class Camera:
+class CameraInput:
     """One camera of perception_node: filters stamps on receipt and decodes images in `take`.
 
     `values`: parameter values by name, such as `<name>.topic`. `max_gap_ns`: a longer gap between
@@ -62,8 +62,8 @@ class Camera:
     def subscribe(
         self,
         node: VljepaNode,
-        on_image: Callable[[Camera, PendingImage], None],
-        on_refused: Callable[[Camera, Any], None],
+        on_image: Callable[[CameraInput, PendingImage], None],
+        on_refused: Callable[[CameraInput, Any], None],
     ) -> None:
         """Subscribe to the image topic of the camera.
 
@@ -83,17 +83,17 @@ class Camera:
         def on_message(message: Any, info: Mapping[str, Any]) -> None:
             stamp_ns = to_ns(message.header.stamp)
             self._count_lost(node, message, info)
-            verdict = self.stamp_filter.admit(stamp_ns)
-            if verdict.message:
+            decision = self.stamp_filter.admit(stamp_ns)
+            if decision.message:
                 node.report_problem(
-                    f'{self.name}: irregular stamps', f'{self.name}: {verdict.message}'
+                    f'{self.name}: irregular stamps', f'{self.name}: {decision.message}'
                 )
-            if not verdict.accepted or not self._is_undamaged(node, message):
+            if not decision.accepted or not self._is_undamaged(node, message):
                 on_refused(self, message.header)
                 return
             self._arrived += 1
             arrived = PendingImage(
-                message, stamp_ns, verdict.reset_count, self._received_s, self._arrived
+                message, stamp_ns, decision.reset_count, self._received_s, self._arrived
             )
             on_image(self, arrived)
 

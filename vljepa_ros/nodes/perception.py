@@ -23,7 +23,7 @@ from vljepa_ros.memory.frame_store import FrameStore
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import VljepaNode
-from vljepa_ros.nodes.camera import Camera, PendingImage
+from vljepa_ros.nodes.camera import CameraInput, PendingImage
 from vljepa_ros.nodes.model_requests import LOOK_BACK_S
 from vljepa_ros.runtime.model_pool import ModelPool
 from vljepa_ros.srv import Predict
@@ -39,7 +39,7 @@ class PerceptionNode(VljepaNode):
     def __init__(self, pool: ModelPool | None = None, **options: Any) -> None:
         """Create the node, with its service `predict`; the model is loaded at configure."""
         super().__init__('perception_node', pool, **options)
-        self._cameras: dict[str, Camera] = {}
+        self._cameras: dict[str, CameraInput] = {}
         self._perceiver: Perceiver | None = None
         self._frame_store: FrameStore | None = None
         self._changes: Any = None
@@ -70,7 +70,9 @@ class PerceptionNode(VljepaNode):
         camera_values = parameters.values_of(self, self._camera_specs())
         if values['image_transport']:
             camera_values |= {f'{n}.transport': values['image_transport'] for n in names}
-        self._cameras = {name: Camera(name, camera_values, settings.max_gap_ns) for name in names}
+        self._cameras = {
+            name: CameraInput(name, camera_values, settings.max_gap_ns) for name in names
+        }
         self._embeddings = self.publisher(SemanticEmbedding, 'semantic_embedding', qos.STREAM)
         self._model_info = self.publisher(ModelInfo, 'model_info', qos.MODEL_INFO)
         self._processed = self.publisher(Header, 'frame_processed', qos.PROCESSED)
@@ -123,26 +125,26 @@ class PerceptionNode(VljepaNode):
 
     # Images.
 
-    def _on_image(self, camera: Camera, arrived: PendingImage) -> None:
+    def _on_image(self, camera: CameraInput, arrived: PendingImage) -> None:
         displaced = self.thread.offer(
             self._slot(camera), arrived, lambda item: self._process(camera, item)
         )
         self._report_dropped(camera, displaced)
 
-    def _on_rejected(self, camera: Camera, header: Header) -> None:
+    def _on_rejected(self, camera: CameraInput, header: Header) -> None:
         self._acknowledge(camera, conversions.to_ns(header.stamp))
 
-    def _report_dropped(self, camera: Camera, displaced: PendingImage | None) -> None:
+    def _report_dropped(self, camera: CameraInput, displaced: PendingImage | None) -> None:
         if displaced is not None:
             self.health.count(f'{camera.name}: dropped, too slow')
             self._acknowledge(camera, displaced.stamp_ns)
 
-    def _process(self, camera: Camera, arrived: PendingImage) -> None:
+    def _process(self, camera: CameraInput, arrived: PendingImage) -> None:
         """Process an image and acknowledge it; runs in the model thread."""
         self.guarded(lambda: self._push(camera, arrived))
         self._acknowledge(camera, arrived.stamp_ns)
 
-    def _push(self, camera: Camera, arrived: PendingImage) -> None:
+    def _push(self, camera: CameraInput, arrived: PendingImage) -> None:
         assert self._perceiver is not None and self._frame_store is not None
         try:
             image = camera.take(arrived)
@@ -182,7 +184,7 @@ class PerceptionNode(VljepaNode):
             self._frame_store.commit()
             self.condition('frames', self._frame_store.problem)
 
-    def _publish(self, camera: Camera, embeddings: list[Embedding], latency_s: float) -> None:
+    def _publish(self, camera: CameraInput, embeddings: list[Embedding], latency_s: float) -> None:
         for embedding in embeddings:
             self._embeddings.publish(
                 conversions.to_embedding_message(
@@ -193,7 +195,7 @@ class PerceptionNode(VljepaNode):
             self.health.output(latency_s)
             self._report_familiarity(camera, embeddings[0])
 
-    def _report_familiarity(self, camera: Camera, embedding: Embedding) -> None:
+    def _report_familiarity(self, camera: CameraInput, embedding: Embedding) -> None:
         """Warn while a camera's scene has been unfamiliar to the model for at least 3 s."""
         lasts = camera.unfamiliar.push(embedding)
         name = self.lease.facts.name
@@ -203,10 +205,10 @@ class PerceptionNode(VljepaNode):
         )
         self.condition(f'{camera.name}: unfamiliar', text if lasts else '')
 
-    def _acknowledge(self, camera: Camera, stamp_ns: int) -> None:
+    def _acknowledge(self, camera: CameraInput, stamp_ns: int) -> None:
         self._processed.publish(conversions.to_header(stamp_ns, camera.name))
 
-    def _slot(self, camera: Camera) -> str:
+    def _slot(self, camera: CameraInput) -> str:
         return f'{self.get_fully_qualified_name()}/{camera.name}'
 
     # Questions.

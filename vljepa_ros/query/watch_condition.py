@@ -52,7 +52,7 @@ EFFECTS: dict[tuple[bool, Verdict], Effect] = {
 
 
 @dataclass
-class _Hop:
+class _ScoredHop:
     """Newest hop of one camera, with its scores by prompt."""
 
     stamp_ns: int
@@ -111,7 +111,7 @@ class Condition:
         self.score = 0.0
         self.unfamiliar: float | None = None  # of the newest hop, 0..1; None before the first hop
         self._needed = hops
-        self._hops: dict[str, _Hop] = {}
+        self._hops: dict[str, _ScoredHop] = {}
 
     def concerns(self, source: str) -> bool:
         """Return whether the condition applies to a camera."""
@@ -155,8 +155,8 @@ class Condition:
             return self._moment(source, hop, hop.score)
         return None
 
-    def _next(self, before: _Hop | None, embedding: Embedding) -> _Hop:
-        hop = _Hop(
+    def _next(self, before: _ScoredHop | None, embedding: Embedding) -> _ScoredHop:
+        hop = _ScoredHop(
             embedding.stamp_ns,
             embedding.window_start_ns,
             embedding.reset_count,
@@ -168,13 +168,13 @@ class Condition:
             hop.row = before.row + 1 if goes_on and self._counts(before) else 0
         return hop
 
-    def _counts(self, hop: _Hop) -> bool:
+    def _counts(self, hop: _ScoredHop) -> bool:
         return EFFECTS[self.until_not, hop.verdict(self.threshold)] is Effect.COUNT
 
-    def _stopped(self, source: str, hop: _Hop) -> Moment | None:
+    def _stopped(self, source: str, hop: _ScoredHop) -> Moment | None:
         if not self.until_not or not self._counts(hop) or hop.row + 1 < self._needed:
             return None
         return self._moment(source, hop, 1 - hop.score)
 
-    def _moment(self, source: str, hop: _Hop, score: float) -> Moment:
+    def _moment(self, source: str, hop: _ScoredHop, score: float) -> Moment:
         return Moment(source, hop.window_start_ns, hop.stamp_ns, score, self.text)

@@ -61,7 +61,7 @@ class Lease:
 
 
 @dataclass
-class _Loaded:
+class _PooledModel:
     model: Model
     parts: tuple[str, ...]
     users: int = 0
@@ -80,7 +80,7 @@ class ModelPool:
     shared: bool = False  # whether both sides are used in this process
     _lock: threading.Lock = field(default_factory=threading.Lock)  # held while a model loads
     _threads_lock: threading.Lock = field(default_factory=threading.Lock)
-    _loaded: dict[ModelSpec, _Loaded] = field(default_factory=dict)
+    _loaded: dict[ModelSpec, _PooledModel] = field(default_factory=dict)
     _expected: dict[ModelSpec, set[str]] = field(default_factory=dict)
     _threads: dict[str, ModelThread] = field(default_factory=dict)
 
@@ -111,7 +111,7 @@ class ModelPool:
             if loaded is None or part not in loaded.parts:
                 self._warn_of_threads(spec)
                 parts = tuple(sorted({part} | self._expected.get(spec, set())))
-                loaded = self._loaded[spec] = _Loaded(self.load(spec, parts), parts)
+                loaded = self._loaded[spec] = _PooledModel(self.load(spec, parts), parts)
             loaded.users += 1
             return Lease(
                 loaded.model.facts, getattr(loaded.model, part), self._release_once(spec, loaded)
@@ -139,7 +139,7 @@ class ModelPool:
             [thread.stop(max(0.0, end_s - time.monotonic())) for thread in threads.values()]
         )
 
-    def _release_once(self, spec: ModelSpec, loaded: _Loaded) -> Callable[[], None]:
+    def _release_once(self, spec: ModelSpec, loaded: _PooledModel) -> Callable[[], None]:
         released = False
 
         def release() -> None:

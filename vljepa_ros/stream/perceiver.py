@@ -28,7 +28,7 @@ from vljepa_ros.core.settings import (
 )
 from vljepa_ros.core.types import EVER_NS, WITHHELD, Embedding, Frame, Slot, StreamKey
 from vljepa_ros.core.vectors import as_sent, pooled
-from vljepa_ros.memory.frame_store import FrameStore, Hop
+from vljepa_ros.memory.frame_store import FrameStore, StoredHop
 from vljepa_ros.stream.frame_sampler import FrameSampler
 
 MAX_SPAN_HOPS = 64  # longest span of the past that is evaluated completely, in hops
@@ -81,7 +81,7 @@ class Prediction:
         return pooled(vectors) if len(vectors) > 1 else vectors[0]
 
 
-class _Camera:
+class _CameraState:
     """State of one camera: everything that depends on its past frames."""
 
     def __init__(self, vision: Vision, sampler: FrameSampler, reset_count: int) -> None:
@@ -168,7 +168,7 @@ class Perceiver:
         self.frame_store = frame_store
         rate = self._settings.rate
         self._period_ns = round(1e9 / rate) if rate else vision.facts.frame_period_ns
-        self._cameras: dict[str, _Camera] = {}
+        self._cameras: dict[str, _CameraState] = {}
         self._prompts = self.check_prompts(self._settings.prompts)
         self.hops = 0
 
@@ -242,7 +242,7 @@ class Perceiver:
         camera = self._cameras.get(frame.source)
         if camera is None:
             sampler = FrameSampler(self._period_ns, self._settings.max_gap_ns)
-            camera = _Camera(self._vision, sampler, reset_count)
+            camera = _CameraState(self._vision, sampler, reset_count)
             self._cameras[frame.source] = camera
         if camera.reset_count != reset_count:
             camera.restart()
@@ -315,7 +315,7 @@ class Perceiver:
     def _checked(self, frame: Frame) -> NDArray[np.uint8]:
         return fit(check_rgb(frame.image), self._vision.facts.image_size)
 
-    def _embed(self, source: str, camera: _Camera) -> list[Embedding]:
+    def _embed(self, source: str, camera: _CameraState) -> list[Embedding]:
         if not self._prompts:
             return []
         vectors = self._vision.predict(camera.state, self._prompts)
@@ -332,7 +332,7 @@ class Perceiver:
             for prompt, vector in zip(self._prompts, vectors, strict=True)
         ]
 
-    def _camera(self, source: str) -> tuple[str, _Camera]:
+    def _camera(self, source: str) -> tuple[str, _CameraState]:
         source = _one_of(self.sources, source)
         camera = self._cameras.get(source)
         if camera is None or camera.stamp_ns is None:
@@ -381,8 +381,8 @@ class Perceiver:
     def _evaluate_hops(
         self,
         frame_store: FrameStore,
-        earlier: Sequence[Hop],
-        run: Sequence[Hop],
+        earlier: Sequence[StoredHop],
+        run: Sequence[StoredHop],
         prompts: Sequence[str],
     ) -> Generator[None, None, list[WindowPrediction]]:
         """Evaluate the hops `run`, with `earlier` as context, and pool the vectors per window."""
@@ -427,7 +427,7 @@ def _one_of(known: tuple[str, ...], source: str) -> str:
     return source if known else ''
 
 
-def _runs(hops: Sequence[Hop]) -> list[list[Hop]]:
+def _runs(hops: Sequence[StoredHop]) -> list[list[StoredHop]]:
     """Split hops into lists of adjacent hops."""
     runs = [[hops[0]]]
     for before, hop in zip(hops, hops[1:], strict=False):

@@ -47,7 +47,7 @@ from vljepa_ros.core.types import (
     Vector,
 )
 from vljepa_ros.core.vectors import unit
-from vljepa_ros.stream.stream_state import Hop, StreamState
+from vljepa_ros.stream.stream_state import SegmentHop, StreamState
 
 MAX_STREAMS = (
     1024  # changed prompts leave streams open; beyond this number, the oldest stream ends
@@ -147,14 +147,14 @@ class Segmenter:
         check_vector(embedding.vector)
         stream = self._streams.get(embedding.key)
         if stream is None:
-            members = [Hop.of(embedding)]
+            members = [SegmentHop.of(embedding)]
             return [*self._make_room(), *self._advance(None, Signal.EMBEDDING, embedding, members)]
         check_follows(embedding, len(stream.settled), stream.reset_count, stream.newest_ns)
         elapsed_ns = max(embedding.stamp_ns - stream.newest_ns, 0)
         if needs_reset(embedding, stream.reset_count, stream.newest_ns, stream.hop_ns):
-            signal, members = Signal.RESET, [Hop.of(embedding)]
+            signal, members = Signal.RESET, [SegmentHop.of(embedding)]
         else:
-            stream.add(Hop.of(embedding))
+            stream.add(SegmentHop.of(embedding))
             members = self._split(stream)
             signal = Signal.CHANGE if members else Signal.EMBEDDING
         changes = self._advance(stream, signal, embedding, members)
@@ -195,7 +195,7 @@ class Segmenter:
         stream: StreamState | None,
         signal: Signal,
         embedding: Embedding | None = None,
-        members: Sequence[Hop] = (),
+        members: Sequence[SegmentHop] = (),
     ) -> list[Change]:
         """Apply `TRANSITIONS` to a stream and return the changes.
 
@@ -233,7 +233,7 @@ class Segmenter:
         stricter = stream.strictness * math.exp(RISE * (events - due))
         stream.strictness = min(max(stricter, 1.0), 1 / lowest)
 
-    def _split(self, stream: StreamState) -> list[Hop]:
+    def _split(self, stream: StreamState) -> list[SegmentHop]:
         """Remove and return the newest hops of a segment if they begin a new segment.
 
         The segment is split where the merge cost is highest.
@@ -285,7 +285,7 @@ class Segmenter:
     def _open(
         self,
         embedding: Embedding,
-        members: list[Hop],
+        members: list[SegmentHop],
         reason: Reason,
         before: StreamState | None,
     ) -> Change:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StampDecision:
     """Decision about one received frame, with a log line `message` or ''.
 
     `reset_count` is incremented on every state reset of the camera. Frames with different reset
@@ -42,7 +42,7 @@ class StampFilter:
         self.received = self.accepted = self.rejected = 0
         self.dropped_back = self.dropped_still = self.resets = self.size_changes = 0
 
-    def admit(self, stamp_ns: int, shape: tuple[int, int] | None = None) -> Verdict:
+    def admit(self, stamp_ns: int, shape: tuple[int, int] | None = None) -> StampDecision:
         """Decide whether to accept a received frame and whether to reset the camera's state.
 
         Args:
@@ -57,11 +57,11 @@ class StampFilter:
             if step_ns == 0:
                 self.dropped_still += 1
                 message = f'stamp repeats at {_seconds(stamp_ns)}: frame dropped'
-                return Verdict(False, self.reset_count, message)
+                return StampDecision(False, self.reset_count, message)
             if -self._max_gap_ns < step_ns < 0:
                 self.dropped_back += 1
                 message = f'stamp goes back by {_seconds(-step_ns)}: frame dropped'
-                return Verdict(False, self.reset_count, message)
+                return StampDecision(False, self.reset_count, message)
             if step_ns < 0 or step_ns > self._max_gap_ns:
                 self.resets += 1
                 self.reset_count += 1
@@ -71,7 +71,7 @@ class StampFilter:
             message = self.resize(shape) or message
         self._newest_ns = stamp_ns
         self.accepted += 1
-        return Verdict(True, self.reset_count, message)
+        return StampDecision(True, self.reset_count, message)
 
     def reject(self) -> None:
         """Count a frame whose image could not be decoded."""

@@ -25,7 +25,7 @@ LAST = 4  # number of embeddings that represent the end of a segment
 Vector64 = NDArray[np.float64]
 
 
-class Hop(NamedTuple):
+class SegmentHop(NamedTuple):
     """One embedding of a segment: stamp, vector (D,) of unit norm, and `unfamiliar`, 0..1."""
 
     stamp_ns: int
@@ -33,7 +33,7 @@ class Hop(NamedTuple):
     unfamiliar: float
 
     @classmethod
-    def of(cls, embedding: Embedding) -> Hop:
+    def of(cls, embedding: Embedding) -> SegmentHop:
         """Create a hop from an embedding; the vector is normalized in float64."""
         vector = unit(embedding.vector.astype(np.float64))
         return cls(embedding.stamp_ns, vector, embedding.unfamiliar)
@@ -56,7 +56,7 @@ class StreamState:
     start_ns: int
     newest_ns: int
     settled: Vector64
-    run: list[Hop]
+    run: list[SegmentHop]
     longest: int
     noise: float = NOISE
     strictness: float = 1.0
@@ -99,7 +99,7 @@ class StreamState:
         newest = [*self.newest_settled, *(hop.vector for hop in self.run)][-LAST:]
         return np.asarray(unit(np.sum(newest, axis=0)), dtype=np.float32)
 
-    def add(self, hop: Hop) -> None:
+    def add(self, hop: SegmentHop) -> None:
         """Add a hop; if `run` is then longer than `longest`, its oldest hop becomes settled."""
         self.run.append(hop)
         self.hop_ns, self.newest_ns = hop.stamp_ns - self.newest_ns, hop.stamp_ns

@@ -27,7 +27,7 @@ from vljepa_ros.core.text import yes_among
 from vljepa_ros.data import concepts
 from vljepa_ros.data.concepts import RECORDINGS, ConceptSet
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.questions import CAPTION, UNKNOWN, Question, answers, as_question
+from vljepa_ros.data.questions import CAPTION, UNKNOWN, LabeledQuestion, answers, as_question
 from vljepa_ros.evaluate.questions import pose
 from vljepa_ros.model.config import CalibrationConfig
 from vljepa_ros.model.language.generation import Hypothesis
@@ -61,7 +61,7 @@ class AnsweredQuestion:
     `vector`: answer embedding (D,). `stream`: name of the stream. `concepts`: its concept set.
     """
 
-    question: Question
+    question: LabeledQuestion
     vector: NDArray[np.float32]
     stream: str = ''
     concepts: ConceptSet = RECORDINGS
@@ -109,7 +109,7 @@ def predict_answers(
 
 def _moments(
     known: ConceptSet, stream: Stream, rng: np.random.Generator
-) -> list[tuple[float, list[Question]]]:
+) -> list[tuple[float, list[LabeledQuestion]]]:
     """Return the questions about a stream as pairs (seconds, questions), sorted by time."""
     found = [moment for item in stream.annotations for moment in pose(known, item, rng)]
     found += [((q.start + q.end) / 2, [as_question(q)]) for q in stream.questions()]

@@ -21,7 +21,7 @@ from vljepa_ros.core.images import WHOLE
 from vljepa_ros.data import concepts, questions
 from vljepa_ros.data.format import AnnotatedQuestion, Annotation, Stream
 from vljepa_ros.data.lens import is_visible
-from vljepa_ros.data.questions import Question
+from vljepa_ros.data.questions import LabeledQuestion
 from vljepa_ros.data.workspace import workspaces
 from vljepa_ros.model.streaming.region_finder import within
 from vljepa_ros.train.augmentation import Augmentation, inaccurate
@@ -77,7 +77,7 @@ class Labels:
     annotations: list[Annotation]
     state: NDArray[np.float32]
     prompt: str
-    questions: list[tuple[Question, list[int]]]
+    questions: list[tuple[LabeledQuestion, list[int]]]
 
 
 @dataclass
@@ -218,7 +218,7 @@ class ClipSampler:
 
     def _draw_questions(
         self, number: int, at: list[int], last: NDArray[Any], count: int
-    ) -> list[tuple[Question, list[int]]]:
+    ) -> list[tuple[LabeledQuestion, list[int]]]:
         """Draw `count` questions with the tubelets at which their answers are true.
 
         Args:
@@ -248,7 +248,7 @@ class ClipSampler:
         begin, end = (last + 1 - self._per) / self._rate_hz, (last + 1) / self._rate_hz
         return [t for t in range(len(last)) if question.start < end[t] and begin[t] < question.end]
 
-    def _question(self, item: Annotation) -> Question:
+    def _question(self, item: Annotation) -> LabeledQuestion:
         """Draw a question about an annotation, unanswerable with probability `UNANSWERABLE`."""
         pool = self._concepts.questions(item, self.rng)
         known = [q for q in pool[1:] if q.meaning != questions.UNKNOWN]
@@ -262,7 +262,7 @@ class ClipSampler:
         self._counts[question.topic, question.meaning] += 1
         return question
 
-    def _rarity(self, question: Question) -> float:
+    def _rarity(self, question: LabeledQuestion) -> float:
         """Return a sampling weight that balances the answers yes and no within a topic.
 
         It depends on the questions drawn so far. Most scenes allow more questions with the answer

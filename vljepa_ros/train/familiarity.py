@@ -33,8 +33,8 @@ from vljepa_ros.core.protocols import Model
 from vljepa_ros.data import unfamiliar
 from vljepa_ros.data.format import Stream
 from vljepa_ros.data.lens import Cloth
-from vljepa_ros.evaluate.bins import HIDDEN, Hop, hops_of_bins
-from vljepa_ros.evaluate.image_corruptions import CORRUPTIONS, Clip
+from vljepa_ros.evaluate.bins import HIDDEN, BinnedHop, hops_of_bins
+from vljepa_ros.evaluate.image_corruptions import CORRUPTIONS, StampedClip
 from vljepa_ros.model import registry
 from vljepa_ros.model.config import FamiliarityConfig, ModelConfig
 from vljepa_ros.model.streaming import familiarity
@@ -80,7 +80,7 @@ class Features:
     values: Array
     clip: NDArray[np.int64]
     kind: tuple[str, ...]
-    hops: tuple[Hop, ...] = ()
+    hops: tuple[BinnedHop, ...] = ()
 
     @property
     def hidden(self) -> Flags:
@@ -202,7 +202,7 @@ def known_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featur
     Raises:
         InputError: There are no streams, or none is as long as a tubelet.
     """
-    rows, clips, hops = list[Array](), list[int](), list[Hop]()
+    rows, clips, hops = list[Array](), list[int](), list[BinnedHop]()
     for number, stream in enumerate(_with_hops(vision, streams)):
         found = hops_of_bins(stream, vision.facts)[:HOPS]
         frames = stream.frames()[: len(found) * vision.facts.tubelet_frames]
@@ -211,7 +211,7 @@ def known_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featur
         part = np.asarray(frames[: CORRUPTED_HOPS * vision.facts.tubelet_frames])
         name = FITTED_CORRUPTIONS[number % len(FITTED_CORRUPTIONS)]
         rng = np.random.default_rng(number)
-        clip = CORRUPTIONS[name](Clip(tuple(range(len(part))), tuple(part)), rng)
+        clip = CORRUPTIONS[name](StampedClip(tuple(range(len(part))), tuple(part)), rng)
         rows.append(vision.describe(_resized(vision, np.stack(clip.images))))
         corrupted = found[: len(rows[-1])]
         hops += [dataclasses.replace(h, bins=(*h.bins, f'corrupted: {name}')) for h in corrupted]
@@ -229,7 +229,7 @@ def hidden_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featu
         InputError: There are no streams, or none is as long as a tubelet.
     """
     size, per = vision.facts.image_size, vision.facts.tubelet_frames
-    rows, clips, hops = list[Array](), list[int](), list[Hop]()
+    rows, clips, hops = list[Array](), list[int](), list[BinnedHop]()
     for number, stream in enumerate(_with_hops(vision, streams)):
         rng = np.random.default_rng([number, 23])
         step = max(1, stream.frame_count // (per * HIDDEN_HOPS))
@@ -246,7 +246,7 @@ def hidden_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featu
                 changed = changed + noise
             rows.append(vision.describe(np.clip(changed + 0.5, 0, 255).astype(np.uint8)))
             clips += [2 * number + int(dark)] * len(rows[-1])
-            hops += [Hop(stream.name, (HIDDEN,))] * len(rows[-1])
+            hops += [BinnedHop(stream.name, (HIDDEN,))] * len(rows[-1])
     return Features(np.concatenate(rows), np.array(clips), ('known',) * len(clips), tuple(hops))
 
 
@@ -270,7 +270,7 @@ def outlier_features(vision: StreamingVision, sources: Iterable[str]) -> Feature
     """
     rows, clips, kinds = list[Array](), list[int](), list[str]()
     size = vision.facts.image_size
-    for kind in (*unfamiliar.synthetic.FITTED, *sources):
+    for kind in (*unfamiliar.synthetic_clips.FITTED, *sources):
         for frames in unfamiliar.clips(kind, CLIPS, CLIP_FRAMES, size):
             rows.append(vision.describe(frames))
             clips += [len(rows)] * len(rows[-1])

@@ -65,15 +65,15 @@ class MeasuredNoise:
         return weight @ self._parts + self._isotropic * torch.randn_like(vectors)
 
 
-def shrinkage(centred: Tensor) -> float:
+def shrinkage(centered: Tensor) -> float:
     """Return the Ledoit-Wolf shrinkage intensity, 0..1, of the covariance of residuals (R, D).
 
     It is the weight of the isotropic covariance. The mean of the residuals must be 0. Source:
     Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices"
     (2004).
     """
-    count, dim = centred.shape
-    gram = centred @ centred.T
+    count, dim = centered.shape
+    gram = centered @ centered.T
     mean_variance = float(gram.trace()) / (count * dim)
     squared = float(gram.square().sum()) / count**2
     anisotropic = squared / dim - mean_variance**2

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from vljepa_ros.train.data_parallelism import Workers
 from vljepa_ros.train.optimizer import rate
-from vljepa_ros.train.parallel import Workers
 
 Schedule = Callable[[int], float]  # number of finished steps -> factor of the learning rate
 

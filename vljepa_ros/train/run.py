@@ -29,10 +29,10 @@ from vljepa_ros.train.calibration_stage import calibrate, predict_answers
 from vljepa_ros.train.clip_loader import StepBatches
 from vljepa_ros.train.clips import RATE_HZ, Batch, ClipSampler, Crops
 from vljepa_ros.train.config import TrainConfig
+from vljepa_ros.train.data_parallelism import Workers
 from vljepa_ros.train.decoder_stage import Vocabulary, train_decoder
 from vljepa_ros.train.familiarity import calibrate_familiarity
 from vljepa_ros.train.optimizer import prepare_gpu
-from vljepa_ros.train.parallel import Workers
 from vljepa_ros.train.region_stage import RegionStage
 from vljepa_ros.train.text_bank import ConceptTexts, TextBank, annotated_concepts
 from vljepa_ros.train.text_stage import TextStage, concept_vectors
@@ -49,7 +49,7 @@ HELD_BACK = 10  # every tenth stream is held back from the training of the visio
 log = logging.getLogger(__name__)
 
 
-class Run:
+class TrainingRun:
     """A training run: its data and texts, and one method per stage."""
 
     def __init__(self, config: TrainConfig) -> None:
@@ -290,7 +290,7 @@ def train(config: TrainConfig) -> Path:
 
     In a run with several processes, every process must call this function.
     """
-    run = Run(config)
+    run = TrainingRun(config)
     net = run.texts()
     run.regions(net)
     net = run.vision(net)

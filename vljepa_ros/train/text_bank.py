@@ -23,7 +23,7 @@ from vljepa_ros.data.english import negated
 from vljepa_ros.data.format import Stream
 from vljepa_ros.data.questions import ANSWERS, answer_concept, answers
 from vljepa_ros.model.streaming.text_tower import TextTower
-from vljepa_ros.train.parallel import Workers
+from vljepa_ros.train.data_parallelism import Workers
 
 BATCH = 256
 LENGTHS = 4  # number of groups of texts of similar length on a CPU

@@ -18,10 +18,10 @@ from torch.nn import functional
 
 from vljepa_ros.model.streaming.y_encoder import YEncoder
 from vljepa_ros.train.config import TextTraining, TrainConfig
+from vljepa_ros.train.data_parallelism import Workers
 from vljepa_ros.train.losses import text_loss
 from vljepa_ros.train.optimizer import autocast, groups
 from vljepa_ros.train.optimizer_step import OptimizerStep, cosine_schedule
-from vljepa_ros.train.parallel import Workers
 from vljepa_ros.train.text_bank import ConceptTexts, TextBank, noisy_token_states, restore_order
 
 ANCHORS = 0.25  # fraction of a batch's concepts that are drawn uniformly, before the negatives

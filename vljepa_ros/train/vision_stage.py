@@ -24,10 +24,10 @@ from vljepa_ros.model.streaming.block import KeyValue
 from vljepa_ros.model.streaming.network import VISION, VLJEPA
 from vljepa_ros.train.clips import STATE, Batch, Labels
 from vljepa_ros.train.config import TrainConfig
+from vljepa_ros.train.data_parallelism import Workers
 from vljepa_ros.train.losses import IGNORE_INDEX, joint_loss
 from vljepa_ros.train.optimizer import autocast, groups
 from vljepa_ros.train.optimizer_step import OptimizerStep, WeightAverage, cosine_schedule
-from vljepa_ros.train.parallel import Workers
 from vljepa_ros.train.text_bank import ConceptTexts, TextBank, noisy_token_states, restore_order
 
 QUESTION_WEIGHT = 0.7  # weight of a question in the loss; captions have weight 1

@@ -13,7 +13,7 @@ from helpers import toy_suites
 from sklearn.metrics import roc_auc_score
 
 from vljepa_ros.data.format import Annotation, open_split
-from vljepa_ros.data.questions import Question
+from vljepa_ros.data.questions import LabeledQuestion
 from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.evaluate.questions import Posed, pose
 from vljepa_ros.evaluate.report import Row
@@ -126,7 +126,7 @@ def test_questions_are_posed_at_the_quarters_of_an_annotation() -> None:
 def posed(stream: Any, kind: str, meaning: str, phase: str = 'act') -> Posed:
     candidates = () if kind in ('caption', 'open') else ('yes', 'no')
     item = Annotation(2, 6, 'dark', phase, 'drawer-open', 'drawer', 'red')
-    return Posed(stream, item, 3.0, Question('?', 'yes', meaning, kind, candidates))
+    return Posed(stream, item, 3.0, LabeledQuestion('?', 'yes', meaning, kind, candidates))
 
 
 class NamedStream:

@@ -21,8 +21,8 @@ from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.data.simulators.mwstream.meanings import sentences
 from vljepa_ros.evaluate.motion import energy, peaks
 from vljepa_ros.evaluate.report import Row
-from vljepa_ros.evaluate.segments import Segment, joined, merged
-from vljepa_ros.evaluate.stream_embeddings import Hops
+from vljepa_ros.evaluate.segments import DetectedSegment, joined, merged
+from vljepa_ros.evaluate.stream_embeddings import StreamEmbeddings
 from vljepa_ros.evaluate.suites.events import (
     StreamEvents,
     TextEvent,
@@ -138,7 +138,7 @@ def stream_events(
         for a, b, m in truth
     ]
     ours = [TextEvent(at_s, sentences(meaning)[0]) for at_s, meaning in predicted]
-    segments = tuple(Segment(s.at_s, s.at_s + after_s, s.text, s.text) for s in ours)
+    segments = tuple(DetectedSegment(s.at_s, s.at_s + after_s, s.text, s.text) for s in ours)
     return StreamEvents('a', items, segments, {'ours': ours}, CONCEPTS)
 
 
@@ -147,9 +147,9 @@ TRUTH = [(0.0, 60.0, REST), (60.0, 70.0, PUSH), (70.0, 100.0, REST)]
 
 def test_events_match_once_within_a_second_and_labels_require_a_correct_text() -> None:
     found = stream_events(TRUTH, [(59.0, OPENS), (60.9, PUSH), (71.1, REST)])
-    assert matches(found, 'ours', labelled=False) == [(0, 0)]
-    assert matches(found, 'ours', labelled=True) == [(1, 0)]
-    assert count([found], 'ours', labelled=True).tolist() == [[1, 3, 2]]
+    assert matches(found, 'ours', labeled=False) == [(0, 0)]
+    assert matches(found, 'ours', labeled=True) == [(1, 0)]
+    assert count([found], 'ours', labeled=True).tolist() == [[1, 3, 2]]
 
 
 def test_unmatched_events_during_rest_are_false_at_rest() -> None:
@@ -172,11 +172,11 @@ def test_hidden_acts_are_neither_true_nor_false_events() -> None:
     for predicted in ([(70.2, REST)], [(60.4, PUSH), (70.2, REST)], [(60.4, OPENS), (70.2, REST)]):
         found = stream_events(truth, predicted)
         found.annotations[1] = replace(found.annotations[1], hidden=True)
-        assert count([found], 'ours', labelled=True).tolist() == [[1, 1, 1]]
+        assert count([found], 'ours', labeled=True).tolist() == [[1, 1, 1]]
         assert false_at_rest(found, 'ours') == [(0, 1.0), (0, 0.5)]
     twice = stream_events(truth, [(59.5, OPENS), (60.4, PUSH), (70.2, REST)])
     twice.annotations[1] = replace(twice.annotations[1], hidden=True)
-    assert count([twice], 'ours', labelled=True).tolist() == [[1, 2, 1]]
+    assert count([twice], 'ours', labeled=True).tolist() == [[1, 2, 1]]
 
 
 def test_delay_is_from_the_true_start_to_the_first_text_of_the_matched_event() -> None:
@@ -210,7 +210,7 @@ def test_a_segment_has_its_first_and_final_text() -> None:
             start_ns=4 * second,
         )
     )
-    assert found == [Segment(1.0, 1.0, 'a', 'c'), Segment(3.0, 4.0, 'd', 'd')]
+    assert found == [DetectedSegment(1.0, 1.0, 'a', 'c'), DetectedSegment(3.0, 4.0, 'd', 'd')]
 
 
 def test_evenly_spaced_events_exclude_the_start() -> None:
@@ -236,7 +236,7 @@ def test_peaks_are_the_highest_values_at_the_minimum_distance() -> None:
 
 def test_not_before_returns_the_first_hop_at_or_after_a_time() -> None:
     stamps_ns = np.array([100, 300, 500], np.int64) * 1_000_000
-    hops = Hops(np.eye(3, dtype=np.float32), stamps_ns)
+    hops = StreamEmbeddings(np.eye(3, dtype=np.float32), stamps_ns)
     assert hops.not_before([0.0, 0.1, 0.11, 0.3, 0.9]).tolist() == [0, 0, 1, 1, 2]
     assert hops.not_before([]).tolist() == []
 

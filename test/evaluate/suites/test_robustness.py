@@ -17,7 +17,7 @@ from vljepa_ros.data.format import Annotation, Stream, StreamData, read_stream, 
 from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.evaluate.image_corruptions import (
     CORRUPTIONS,
-    Clip,
+    StampedClip,
     at_rate,
     blurred,
     jpeg,
@@ -27,26 +27,26 @@ from vljepa_ros.evaluate.image_corruptions import (
     unchanged,
     uneven,
 )
-from vljepa_ros.evaluate.moments import Moment, moments
+from vljepa_ros.evaluate.moments import AnnotationMoment, moments
 from vljepa_ros.evaluate.suites.robustness import robustness, seen, some_questions
 from vljepa_ros.evaluate.views import answers
 
 RNG = np.random.default_rng
 
 
-def numbered_clip(count: int = 20, size: int = 8) -> Clip:
+def numbered_clip(count: int = 20, size: int = 8) -> StampedClip:
     """Return images 0, 1, ... at 10 frames/s."""
     stamps = tuple(7 + 100_000_000 * i for i in range(count))
-    return Clip(stamps, tuple(np.full((size, size, 3), i, np.uint8) for i in range(count)))
+    return StampedClip(stamps, tuple(np.full((size, size, 3), i, np.uint8) for i in range(count)))
 
 
-def scene(size: int = 32) -> Clip:
+def scene(size: int = 32) -> StampedClip:
     rng = RNG(3)
     image = np.kron(rng.integers(40, 216, (size // 4, size // 4, 3)), np.ones((4, 4, 1)))
-    return Clip((0,), (image.astype(np.uint8),))
+    return StampedClip((0,), (image.astype(np.uint8),))
 
 
-def image_numbers(clip: Clip) -> list[int]:
+def image_numbers(clip: StampedClip) -> list[int]:
     return [int(image[0, 0, 0]) for image in clip.images]
 
 
@@ -82,23 +82,23 @@ def test_jpeg_error_grows_at_lower_quality_and_channels_keep_their_order() -> No
         np.abs(jpeg(quality)(scene(), RNG(0)).images[0] - before).mean() for quality in (5, 30, 95)
     ]
     assert loss[0] > loss[1] > loss[2] > 0
-    red = Clip((0,), (np.full((16, 16, 3), (200, 10, 30), np.uint8),))
+    red = StampedClip((0,), (np.full((16, 16, 3), (200, 10, 30), np.uint8),))
     sent = jpeg(90)(red, RNG(0)).images[0]
     np.testing.assert_allclose(sent[8, 8], (200, 10, 30), atol=6)
 
 
 def test_noise_has_the_requested_standard_deviation() -> None:
-    gray = Clip((0,), (np.full((64, 64, 3), 128, np.uint8),))
+    gray = StampedClip((0,), (np.full((64, 64, 3), 128, np.uint8),))
     found = noisy(10)(gray, RNG(0)).images[0].astype(float)
     assert found.std() == pytest.approx(10, rel=0.05) and found.mean() == pytest.approx(128, abs=1)
-    white = Clip((0,), (np.full((8, 8, 3), 255, np.uint8),))
+    white = StampedClip((0,), (np.full((8, 8, 3), 255, np.uint8),))
     assert noisy(10)(white, RNG(0)).images[0].min() > 150  # no grey level wraps round
 
 
 def test_blur_spreads_a_point_by_sigma() -> None:
     image = np.zeros((33, 33, 3), np.uint8)
     image[16, 16] = 255
-    found = blurred(2.0)(Clip((0,), (image,)), RNG(0)).images[0][..., 0].astype(float)
+    found = blurred(2.0)(StampedClip((0,), (image,)), RNG(0)).images[0][..., 0].astype(float)
     x = np.arange(33) - 16
     assert found[16].sum() > 0
     spread = np.sqrt((found.sum(axis=0) * x**2).sum() / found.sum())
@@ -108,12 +108,12 @@ def test_blur_spreads_a_point_by_sigma() -> None:
 def test_shake_shifts_each_image_separately_within_its_limit() -> None:
     image = np.zeros((32, 32, 3), np.uint8)
     image[14:18, 14:18] = 255
-    clip = shaken(3)(Clip(tuple(range(60)), (image,) * 60), RNG(0))
+    clip = shaken(3)(StampedClip(tuple(range(60)), (image,) * 60), RNG(0))
     places = [tuple(np.argwhere(i[..., 0])[0] - 14) for i in clip.images]
     assert len(set(places)) > 10
     assert np.abs(places).max() == 3 and all(i.shape == (32, 32, 3) for i in clip.images)
     assert all((i == 255).sum() == 48 for i in clip.images)
-    flat = Clip((0,), (np.full((8, 8, 3), 99, np.uint8),))
+    flat = StampedClip((0,), (np.full((8, 8, 3), 99, np.uint8),))
     assert (shaken(8)(flat, RNG(0)).images[0] == 99).all()  # the edge is repeated
 
 
@@ -160,7 +160,7 @@ def stream(tmp_path: Path) -> Stream:
 
 
 def test_a_clip_without_corruption_gives_the_input_of_other_suites(stream: Stream) -> None:
-    moment = Moment(stream, stream.annotations[0])
+    moment = AnnotationMoment(stream, stream.annotations[0])
     one, other = RecordingVision(), RecordingVision()
     vectors = seen(one, moment, ['a', 'b'], unchanged)
     np.testing.assert_array_equal(vectors, answers(other, stream, moment.at_s, ['a', 'b']))
@@ -169,7 +169,7 @@ def test_a_clip_without_corruption_gives_the_input_of_other_suites(stream: Strea
 
 
 def test_frames_at_another_rate_are_resampled_to_the_models_grid(stream: Stream) -> None:
-    vision, moment = RecordingVision(), Moment(stream, stream.annotations[0])
+    vision, moment = RecordingVision(), AnnotationMoment(stream, stream.annotations[0])
     seen(vision, moment, ['a'], at_rate(5))
     twice = [12, 12, 14, 14, *(n for at in range(16, 29, 2) for n in (at, at + 2))]
     assert [int(image[0, 0, 0]) for image in vision.images] == twice  # see Perceiver
@@ -183,13 +183,13 @@ def test_frames_with_stamp_jitter_are_all_encoded(stream: Stream) -> None:
     )
     off = np.abs(np.subtract(clip.stamps_ns, numbered_clip().stamps_ns))
     assert 5_000_000 < off.max() <= 20_000_000
-    vision, moment = RecordingVision(), Moment(stream, stream.annotations[0])
+    vision, moment = RecordingVision(), AnnotationMoment(stream, stream.annotations[0])
     seen(vision, moment, ['a'], uneven(10))
     assert [int(image[0, 0, 0]) for image in vision.images] == list(range(11, 31))
 
 
 def test_small_images_are_resized_to_the_models_size(stream: Stream) -> None:
-    vision, moment = RecordingVision(), Moment(stream, stream.annotations[0])
+    vision, moment = RecordingVision(), AnnotationMoment(stream, stream.annotations[0])
     seen(vision, moment, ['a'], resized(4))
     assert {image.shape for image in vision.images} == {(8, 8, 3)}
 

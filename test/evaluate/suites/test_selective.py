@@ -46,11 +46,11 @@ from vljepa_ros.evaluate.decoded_texts import CachedDecoder
 from vljepa_ros.evaluate.motion import Motion
 from vljepa_ros.evaluate.plots import draw
 from vljepa_ros.evaluate.report import Report, Row
-from vljepa_ros.evaluate.stream_embeddings import Hops, nearest
+from vljepa_ros.evaluate.stream_embeddings import StreamEmbeddings, nearest
 from vljepa_ros.evaluate.suites.selective import (
     AnnotatedSpan,
     Recorded,
-    Scored,
+    RuleResult,
     Table,
     in_force,
     report,
@@ -63,14 +63,14 @@ from vljepa_ros.stream.offline_segmenter import clustered
 HOP_NS = 200_000_000
 
 
-def hops(vectors: Any) -> Hops:
+def hops(vectors: Any) -> StreamEmbeddings:
     """Return one hop every 0.2 s, the first at 0.1 s, as with frames every 0.1 s."""
     array = np.array(vectors, np.float32)
     array /= np.linalg.norm(array, axis=1, keepdims=True)
-    return Hops(array, np.arange(len(array), dtype=np.int64) * HOP_NS + HOP_NS // 2)
+    return StreamEmbeddings(array, np.arange(len(array), dtype=np.int64) * HOP_NS + HOP_NS // 2)
 
 
-def plateaus(lengths: Sequence[int], axes: Sequence[int], dim: int = 6) -> Hops:
+def plateaus(lengths: Sequence[int], axes: Sequence[int], dim: int = 6) -> StreamEmbeddings:
     """Return runs of hops, each of which points along one axis."""
     return hops(np.eye(dim)[np.repeat(axes, lengths)])
 
@@ -144,7 +144,7 @@ def test_the_budget_is_one_decode_per_period_and_at_least_one() -> None:
     short = plateaus([3], [0])
     assert [allowed(short, p) for p in PERIODS_S] == [3, 1, 1, 1, 1, 1, 1]
     assert (
-        allowed(Hops(short.vectors, short.stamps_ns * 10), 1.0) == 3
+        allowed(StreamEmbeddings(short.vectors, short.stamps_ns * 10), 1.0) == 3
     )  # not more than there are hops
 
 
@@ -343,8 +343,8 @@ SPANS = (
 
 
 def scores_of(
-    stream: Hops, thresholds: dict[float, float]
-) -> tuple[dict[Any, Scored], AxisDecoder]:
+    stream: StreamEmbeddings, thresholds: dict[float, float]
+) -> tuple[dict[Any, RuleResult], AxisDecoder]:
     language = AxisDecoder()
     recorded = Recorded('a', stream, SPANS, {'blind': ['axis 5', 'axis 1', 'axis 5']})
     decoder = CachedDecoder(language)  # type: ignore[arg-type]
@@ -395,13 +395,15 @@ def synthetic_rows(ours: Sequence[float], decodes: int) -> dict[tuple[str, str],
     thresholds = {1.0: 0.2, 2.85: 0.3}
     four = np.array([4.0, 4.0])
     scored = {
-        (who, period): Scored(round(100 / period), four, four)
+        (who, period): RuleResult(round(100 / period), four, four)
         for who in ('uniform', 'uniform + pooling', 'offline Ward')
         for period in thresholds
     }
-    scored |= {('ours', period): Scored(decodes, np.array(ours), four) for period in thresholds}
-    scored |= {('oracle boundaries', 0.0): Scored(2, 1.25 * four)}
-    scored |= {('ours by default', 0.0): Scored(decodes, np.array(ours), four)}
+    scored |= {
+        ('ours', period): RuleResult(decodes, np.array(ours), four) for period in thresholds
+    }
+    scored |= {('oracle boundaries', 0.0): RuleResult(2, 1.25 * four)}
+    scored |= {('ours by default', 0.0): RuleResult(decodes, np.array(ours), four)}
     return rows(report(Table(recorded, [scored, scored]), thresholds, 'A note.'))
 
 

@@ -27,9 +27,9 @@ from vljepa_ros.evaluate.matching import f1, pairs
 from vljepa_ros.evaluate.statistics import Mean
 from vljepa_ros.evaluate.suites.calibrate import reason_of
 from vljepa_ros.evaluate.suites.transfer import (
-    Labelled,
+    LabeledEvent,
     count,
-    labelled,
+    labeled_events,
     pose,
     state_in,
     state_of,
@@ -86,7 +86,7 @@ def test_state_of_a_concept() -> None:
 
 def test_any_visible_state_after_dark_is_labeled_light_back() -> None:
     predicted = ['', 'dark', '', 'open', 'dark', 'open', 'covered', 'dark', 'covered', '']
-    found = labelled([float(i) for i in range(10)], predicted)
+    found = labeled_events([float(i) for i in range(10)], predicted)
     assert [event.at_s for event in found] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert [event.label for event in found] == [
         'dark',
@@ -102,7 +102,7 @@ def test_any_visible_state_after_dark_is_labeled_light_back() -> None:
 
 
 def test_a_constant_stream_has_no_events() -> None:
-    assert labelled([0.0], ['dark']) == [] and labelled([], []) == []
+    assert labeled_events([0.0], ['dark']) == [] and labeled_events([], []) == []
 
 
 def maximum_pair_count(predicted: Sequence[float], true: Sequence[float], within: float) -> int:
@@ -137,8 +137,11 @@ def test_f1_is_computed_over_all_events_of_all_streams() -> None:
 
 
 def test_only_events_of_the_same_label_match() -> None:
-    predicted = [[Labelled(1.0, 'open'), Labelled(5.0, 'close'), Labelled(9.0, '')], []]
-    true = [[Labelled(1.5, 'open'), Labelled(5.0, 'open')], [Labelled(2.0, 'dark')]]
+    predicted = [
+        [LabeledEvent(1.0, 'open'), LabeledEvent(5.0, 'close'), LabeledEvent(9.0, '')],
+        [],
+    ]
+    true = [[LabeledEvent(1.5, 'open'), LabeledEvent(5.0, 'open')], [LabeledEvent(2.0, 'dark')]]
     assert count(predicted, true, ('open',)).tolist() == [[1, 1, 2], [0, 0, 0]]
     assert count(predicted, true, ('open', 'close')).tolist() == [[1, 2, 2], [0, 0, 0]]
     assert count(predicted, true, ('dark',)).tolist() == [[0, 0, 0], [0, 0, 1]]

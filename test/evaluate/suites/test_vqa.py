@@ -11,14 +11,14 @@ import pytest
 from helpers.toy_suites import ToyVision, annotation, context, film
 
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.questions import UNKNOWN, Question, prompts
+from vljepa_ros.data.questions import UNKNOWN, LabeledQuestion, prompts
 from vljepa_ros.evaluate.questions import Posed
 from vljepa_ros.evaluate.suites.vqa import CHOICES, YES_NO, balanced, pose, vqa
 
 
 def posed_question(task: str, answer: str, topic: str = 'doing', kind: str = YES_NO) -> Posed:
     item = Annotation(0, 1, 'rest', 'rest', task, 'door', 'red')
-    question = Question('?', answer, answer, kind, ('yes', 'no'), topic)
+    question = LabeledQuestion('?', answer, answer, kind, ('yes', 'no'), topic)
     return Posed(Stream(Path('x'), 0, (), {}), item, 0.5, question)
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clips of scenes that are unfamiliar to a model of a robot's workbench.
 
-The kind of a clip is a name in `synthetic.KINDS`, `recorded.IMAGES`, `recorded.FILMS` or
-`simulated.SCENES`. Any other name is the path of a user's recording.
+The kind of a clip is a name in `synthetic_clips.KINDS`, `recorded_clips.IMAGES`,
+`recorded_clips.FILMS` or `simulated_clips.SCENES`. Any other name is the path of a user's
+recording.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.data.unfamiliar import recorded, simulated, synthetic
+from vljepa_ros.data.unfamiliar import recorded_clips, simulated_clips, synthetic_clips
 
-__all__ = ['clips', 'recorded', 'require', 'simulated', 'synthetic']
+__all__ = ['clips', 'recorded_clips', 'require', 'simulated_clips', 'synthetic_clips']
 
 
 def clips(kind: str, count: int, frames: int, size: int) -> Iterator[NDArray[np.uint8]]:
@@ -30,27 +31,32 @@ def clips(kind: str, count: int, frames: int, size: int) -> Iterator[NDArray[np.
     Raises:
         InputError: a required package is not installed, or the recording does not exist.
     """
-    if kind in synthetic.KINDS:
-        yield from (synthetic.make(kind, seed, frames, size) for seed in range(count))
-    elif kind in recorded.IMAGES or kind in recorded.FILMS:
-        yield from (recorded.make(kind, seed, frames, size) for seed in range(count))
-    elif kind in simulated.SCENES:
-        yield from (simulated.make(kind, seed, frames, size) for seed in range(count))
+    if kind in synthetic_clips.KINDS:
+        yield from (synthetic_clips.make(kind, seed, frames, size) for seed in range(count))
+    elif kind in recorded_clips.IMAGES or kind in recorded_clips.FILMS:
+        yield from (recorded_clips.make(kind, seed, frames, size) for seed in range(count))
+    elif kind in simulated_clips.SCENES:
+        yield from (simulated_clips.make(kind, seed, frames, size) for seed in range(count))
     else:
-        yield from islice(recorded.clips_of(kind, frames, size), count)
+        yield from islice(recorded_clips.clips_of(kind, frames, size), count)
 
 
 def require(kinds: Iterable[str]) -> None:
     """Check that the packages and recordings that the kinds need exist. Raises InputError."""
     for kind in kinds:
-        if kind in recorded.IMAGES or kind in recorded.FILMS:
-            recorded.require(kind)
-        elif kind in simulated.SCENES:
-            simulated.require(kind)
-        elif kind not in synthetic.KINDS:
-            recorded.require_path(kind)
+        if kind in recorded_clips.IMAGES or kind in recorded_clips.FILMS:
+            recorded_clips.require(kind)
+        elif kind in simulated_clips.SCENES:
+            simulated_clips.require(kind)
+        elif kind not in synthetic_clips.KINDS:
+            recorded_clips.require_path(kind)
 
 
 def kinds() -> Sequence[str]:
     """Return the names of all kinds of synthetic, recorded and simulated clips."""
-    return (*synthetic.KINDS, *recorded.IMAGES, *recorded.FILMS, *simulated.SCENES)
+    return (
+        *synthetic_clips.KINDS,
+        *recorded_clips.IMAGES,
+        *recorded_clips.FILMS,
+        *simulated_clips.SCENES,
+    )

@@ -110,7 +110,7 @@ def answered(context: Context, posed: Sequence[Posed]) -> dict[str, list[Given]]
     return {
         'ours': give(context, posed, ask(context, posed, 'answers')),
         'oracle': give(
-            context, posed, np.stack([context.centre(p.question.meaning) for p in posed])
+            context, posed, np.stack([context.centroid(p.question.meaning) for p in posed])
         ),
         'blind': give(context, posed, _blind(context, posed)),
     }

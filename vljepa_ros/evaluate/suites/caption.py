@@ -22,7 +22,7 @@ from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.decoded_texts import decode_all
 from vljepa_ros.evaluate.document_frequencies import references, scorer
-from vljepa_ros.evaluate.moments import Moment, moments
+from vljepa_ros.evaluate.moments import AnnotationMoment, moments
 from vljepa_ros.evaluate.outcomes import Outcomes
 from vljepa_ros.evaluate.probing import PROMPT
 from vljepa_ros.evaluate.probing import caption as look
@@ -37,7 +37,7 @@ OURS, NEAREST, ORACLE, BLIND = 'ours', 'nearest sentence', 'oracle', 'blind'
 
 
 @dataclass(frozen=True)
-class Scored:
+class CaptionScores:
     """Metrics of the captions of the model or a baseline `who`: an array (N,) per metric."""
 
     who: str
@@ -66,11 +66,11 @@ def caption(context: Context) -> Report:
     return Report('caption', tuple(rows), notes)
 
 
-def captions(context: Context, found: Sequence[Moment]) -> dict[str, list[str]]:
+def captions(context: Context, found: Sequence[AnnotationMoment]) -> dict[str, list[str]]:
     """Return the captions of moments: decoded, retrieved, by the oracle, and vision-blind."""
     seen = look(context, found, 'captions')
     names = sorted({moment.item.meaning for moment in found})
-    best = dict(zip(names, _decode(context, np.stack([context.centre(m) for m in names]))))
+    best = dict(zip(names, _decode(context, np.stack([context.centroid(m) for m in names]))))
     return {
         OURS: [decoded.text for decoded in decode_all(context, seen, 'words')],
         NEAREST: _retrieved(context, seen),
@@ -80,8 +80,12 @@ def captions(context: Context, found: Sequence[Moment]) -> dict[str, list[str]]:
 
 
 def score_texts(
-    who: str, texts: Sequence[str], found: Sequence[Moment], cider: Cider, concepts: ConceptSet
-) -> Scored:
+    who: str,
+    texts: Sequence[str],
+    found: Sequence[AnnotationMoment],
+    cider: Cider,
+    concepts: ConceptSet,
+) -> CaptionScores:
     """Return the correctness (0 or 1) and CIDEr-D of each text of the model or baseline `who`."""
 
     @cache
@@ -92,11 +96,14 @@ def score_texts(
     values = np.array(
         [grade(moment.item.meaning, text) for moment, text in zip(found, texts, strict=True)]
     )
-    return Scored(who, {RIGHT: values[:, 0], CIDER: values[:, 1]})
+    return CaptionScores(who, {RIGHT: values[:, 0], CIDER: values[:, 1]})
 
 
 def compare(
-    scored: Sequence[Scored], found: Sequence[Moment], among: Sequence[int], suffix: str
+    scored: Sequence[CaptionScores],
+    found: Sequence[AnnotationMoment],
+    among: Sequence[int],
+    suffix: str,
 ) -> list[Row]:
     """Return the metrics of the model and baselines, and the model's margin over retrieval.
 
@@ -124,7 +131,7 @@ def compare(
     return rows
 
 
-def by_phase(ours: Scored, found: Sequence[Moment]) -> list[Row]:
+def by_phase(ours: CaptionScores, found: Sequence[AnnotationMoment]) -> list[Row]:
     """Return the fraction of correct sentences of the evaluated model, one row per phase."""
     rows = []
     for phase in sorted({moment.item.phase for moment in found}):
@@ -156,7 +163,7 @@ def _retrieved(context: Context, vectors: Vectors) -> list[str]:
     return [texts[i] for i in np.argmax(vectors @ context.language.encode(texts).T, axis=1)]
 
 
-def _outcomes(values: np.ndarray, found: Sequence[Moment]) -> Outcomes:
+def _outcomes(values: np.ndarray, found: Sequence[AnnotationMoment]) -> Outcomes:
     return Outcomes(
         tuple(m.id for m in found),
         tuple(values.tolist()),
@@ -165,5 +172,5 @@ def _outcomes(values: np.ndarray, found: Sequence[Moment]) -> Outcomes:
     )
 
 
-def _draws(values: np.ndarray, found: Sequence[Moment]) -> Draws:
+def _draws(values: np.ndarray, found: Sequence[AnnotationMoment]) -> Draws:
     return _outcomes(values, found).draws()

@@ -16,7 +16,13 @@ import numpy as np
 
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.moments import Moment, evenly, hidden_rows, moments, one_an_episode
+from vljepa_ros.evaluate.moments import (
+    AnnotationMoment,
+    evenly,
+    hidden_rows,
+    moments,
+    one_an_episode,
+)
 from vljepa_ros.evaluate.outcomes import Outcomes
 from vljepa_ros.evaluate.probing import PROMPT, caption
 from vljepa_ros.evaluate.report import Report, Row, row_of
@@ -57,7 +63,7 @@ def acts(context: Context, tasks: Sequence[str], streams: Sequence[Stream] = ())
     return context.once(f'acts of {" ".join(tasks)}', look)
 
 
-def see(context: Context, chosen: Sequence[Moment]) -> list[Act]:
+def see(context: Context, chosen: Sequence[AnnotationMoment]) -> list[Act]:
     """Return the acts at `chosen` moments with the embeddings predicted by the model."""
     seen = caption(context, chosen, 'acts')
     return [Act(m.item, v, m.stream.name) for m, v in zip(chosen, seen, strict=True)]
@@ -65,7 +71,7 @@ def see(context: Context, chosen: Sequence[Moment]) -> list[Act]:
 
 def choose(
     streams: Sequence[Stream], tasks: Sequence[str], limit: int | None = EPISODES
-) -> list[Moment]:
+) -> list[AnnotationMoment]:
     """Return the middles of at most `limit` acts per task (None: all), evenly over cameras."""
     found = one_an_episode(moments(streams, tasks, ('act',)))
     return [
@@ -87,14 +93,14 @@ class Candidates:
 
     def guess(self, act: Act, vector: Vectors) -> str:
         """Return the task whose sentences, in the act's color, are nearest to `vector`."""
-        colour = act.annotation.colour
-        if colour not in self._texts:
+        color = act.annotation.colour
+        if color not in self._texts:
             concepts, encode = self._context.concepts, self._context.language.encode
-            self._texts[colour] = [
-                encode(concepts.sentences(concepts.concept(task, 'act', colour), self._which))
+            self._texts[color] = [
+                encode(concepts.sentences(concepts.concept(task, 'act', color), self._which))
                 for task in self.tasks
             ]
-        scores = [float((texts @ vector).mean()) for texts in self._texts[colour]]
+        scores = [float((texts @ vector).mean()) for texts in self._texts[color]]
         return self.tasks[int(np.argmax(scores))]
 
     def top1(self, found: Sequence[Act], vectors: Sequence[Vectors]) -> Outcomes:
@@ -139,7 +145,7 @@ def answers_by_source(
     """Return the embeddings of the acts from the model, oracle and vision-blind baseline."""
     return (
         [act.vector for act in found],
-        [context.centre(act.annotation.meaning) for act in found],
+        [context.centroid(act.annotation.meaning) for act in found],
         [blind_answers(context.vision, [PROMPT])[0]] * len(found),
     )
 

@@ -37,9 +37,9 @@ from vljepa_ros.evaluate.moments import hidden_rows, is_known
 from vljepa_ros.evaluate.motion import motion_of
 from vljepa_ros.evaluate.outcomes import f1_outcomes
 from vljepa_ros.evaluate.report import Report, Row
-from vljepa_ros.evaluate.segments import Segment, merged, run_stack
+from vljepa_ros.evaluate.segments import DetectedSegment, merged, run_stack
 from vljepa_ros.evaluate.statistics import more, quantile, redrawn
-from vljepa_ros.evaluate.stream_embeddings import Hops
+from vljepa_ros.evaluate.stream_embeddings import StreamEmbeddings
 
 WITHIN_S = 1.0
 OURS, ORACLE, UNIFORM, MOTION, BLIND = 'ours', 'oracle', 'uniform', 'motion energy', 'blind'
@@ -72,7 +72,7 @@ class StreamEvents:
 
     name: str
     annotations: list[Annotation]
-    segments: tuple[Segment, ...]
+    segments: tuple[DetectedSegment, ...]
     predicted: dict[str, list[TextEvent]]
     concepts: ConceptSet
 
@@ -109,7 +109,7 @@ def _report(
     if not streams:
         return Report(suite, (), ('These streams have no events of known tasks.',))
     found = context.map(collect, streams, 'streams')
-    first = count(found, FIRST_TEXTS, labelled=True)
+    first = count(found, FIRST_TEXTS, labeled=True)
     rows = [
         *(row for who in SOURCES for row in figures(found, who, targets if who == OURS else {})),
         Row(FIRST_TEXTS, LABELLED, f1(first, [stream.name for stream in found])),
@@ -155,7 +155,9 @@ def evenly(count: int, length_s: float) -> list[float]:
     return [length_s * (i + 1) / (count + 1) for i in range(count)]
 
 
-def decoded_events(context: Context, hops: Hops, at_s: Sequence[float]) -> list[TextEvent]:
+def decoded_events(
+    context: Context, hops: StreamEmbeddings, at_s: Sequence[float]
+) -> list[TextEvent]:
     """Return events at times `at_s`, with the decoded text of the first hop at or after each."""
     return text_events(
         at_s, decoder_of(context).texts(hops.vectors[hops.not_before(at_s)]) if at_s else []
@@ -183,11 +185,11 @@ def compare(found: Sequence[StreamEvents], who: str, target: float | None) -> li
     return rows
 
 
-def count(found: Sequence[StreamEvents], who: str, labelled: bool) -> Counts:
+def count(found: Sequence[StreamEvents], who: str, labeled: bool) -> Counts:
     """Return the numbers of matched, predicted and true events of S streams (S, 3)."""
     rows = []
     for stream in found:
-        pairs = matches(stream, who, labelled)
+        pairs = matches(stream, who, labeled)
         predicted = len(stream.predicted[who]) - len(of_hidden(stream, who, pairs))
         rows.append((len(pairs), predicted, len(stream.starts_s)))
     return np.array(rows, float)
@@ -201,14 +203,14 @@ def of_hidden(stream: StreamEvents, who: str, pairs: Sequence[tuple[int, int]]) 
     return {rest[i] for i, _ in match(options)}
 
 
-def matches(stream: StreamEvents, who: str, labelled: bool) -> list[tuple[int, int]]:
+def matches(stream: StreamEvents, who: str, labeled: bool) -> list[tuple[int, int]]:
     """Return index pairs (predicted, true) of events at most `WITHIN_S` apart.
 
-    If `labelled` is true, the predicted text must express the true concept.
+    If `labeled` is true, the predicted text must express the true concept.
     """
     predicted, true = stream.predicted[who], stream.true_events
     options = near([event.at_s for event in predicted], stream.starts_s, WITHIN_S)
-    if labelled:
+    if labeled:
         expresses = stream.concepts.expresses
         options = [
             [j for j in row if expresses(true[j].meaning, event.text)]
@@ -232,7 +234,7 @@ def at_rest(found: Sequence[StreamEvents], who: str) -> Row:
 
 def false_at_rest(stream: StreamEvents, who: str) -> list[tuple[int, float]]:
     """Return, for each period of rest, the number of false events and its length in minutes."""
-    pairs = matches(stream, who, labelled=False)
+    pairs = matches(stream, who, labeled=False)
     excluded = {i for i, _ in pairs} | of_hidden(stream, who, pairs)
     false = [e.at_s for i, e in enumerate(stream.predicted[who]) if i not in excluded]
     return [
@@ -247,7 +249,7 @@ def delays(found: Sequence[StreamEvents]) -> list[Row]:
     pairs = [
         (stream.name, stream.segments[predicted].first_text_s - stream.starts_s[true])
         for stream in found
-        for predicted, true in matches(stream, OURS, labelled=True)
+        for predicted, true in matches(stream, OURS, labeled=True)
     ]
     streams, after_s = [name for name, _ in pairs], [delay_s for _, delay_s in pairs]
     return [

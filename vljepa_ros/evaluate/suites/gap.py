@@ -26,7 +26,7 @@ def gap(context: Context) -> Report:
     if len(found) < FOLDS:
         return Report('gap', (), (f'These streams have fewer than {FOLDS} actions.',))
     predicted = np.stack([act.vector for act in found])
-    target = np.stack([context.centre(act.annotation.meaning) for act in found])
+    target = np.stack([context.centroid(act.annotation.meaning) for act in found])
     streams = [act.stream for act in found]
     distance = float(np.linalg.norm(predicted.mean(axis=0) - target.mean(axis=0)))
     blind = blind_answers(context.vision, [PROMPT])[0]
@@ -49,8 +49,8 @@ def gap(context: Context) -> Report:
     )
 
 
-def _cosine(who: str, said: Vectors, target: Vectors, streams: list[str]) -> Row:
-    cosine = (said * target).sum(axis=1)
+def _cosine(who: str, predicted: Vectors, target: Vectors, streams: list[str]) -> Row:
+    cosine = (predicted * target).sum(axis=1)
     return Row(who, 'cosine to the target', mean(cosine, clusters=streams))
 
 
@@ -61,10 +61,10 @@ def separability(one: Vectors, other: Vectors, folds: int = FOLDS) -> list[float
     order, found = np.random.default_rng(0).permutation(len(x)), []
     for fold in np.array_split(order, folds):
         rest = np.setdiff1d(order, fold)
-        centred = x[rest] - x[rest].mean(axis=0)
+        centered = x[rest] - x[rest].mean(axis=0)
         weights = np.linalg.solve(
-            centred.T @ centred + 1e-2 * len(rest) * np.eye(x.shape[1]) / x.shape[1],
-            centred.T @ y[rest],
+            centered.T @ centered + 1e-2 * len(rest) * np.eye(x.shape[1]) / x.shape[1],
+            centered.T @ y[rest],
         )
         if len(set(y[fold])) == 2:  # a small fold may have one kind only
             found.append(auroc(x[fold] @ weights, y[fold] > 0))

@@ -14,7 +14,7 @@ import numpy as np
 
 from vljepa_ros.data.format import Stream
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.moments import Moment, evenly, in_turn, moments
+from vljepa_ros.evaluate.moments import AnnotationMoment, evenly, in_turn, moments
 from vljepa_ros.evaluate.outcomes import Outcomes
 from vljepa_ros.evaluate.probing import PROMPT, caption
 from vljepa_ros.evaluate.report import Report, Row, row_of
@@ -56,19 +56,19 @@ def retrieve(context: Context) -> Report:
 
 
 def answers_by_source(
-    context: Context, chosen: Sequence[Moment], rng: np.random.Generator
+    context: Context, chosen: Sequence[AnnotationMoment], rng: np.random.Generator
 ) -> dict[str, Vectors]:
     """Return clip embeddings (N, D) of the model, the oracle and the vision-blind baseline."""
     ours = caption(context, chosen, 'clips to find')
     blind = np.repeat(blind_answers(context.vision, [PROMPT]), len(chosen), axis=0)
     blind += 1e-6 * rng.standard_normal(blind.shape).astype(np.float32)  # break ties at random
-    oracle = [context.centre(m.item.meaning) for m in chosen]
+    oracle = [context.centroid(m.item.meaning) for m in chosen]
     return {'ours': ours, 'oracle': np.stack(oracle), 'blind': blind}
 
 
 def gallery(
     streams: Sequence[Stream], tasks: Sequence[str], rng: np.random.Generator, count: int = CLIPS
-) -> list[Moment]:
+) -> list[AnnotationMoment]:
     """Return at most `count` random clips of `tasks`, round-robin over (task, phase)."""
     found = moments(streams, tasks, PHASES)
     shuffled = [found[i] for i in rng.permutation(len(found))]

@@ -19,8 +19,8 @@ from vljepa_ros.core.settings import PerceptionSettings
 from vljepa_ros.core.types import Frame, Image
 from vljepa_ros.data.concepts import ConceptSet
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.image_corruptions import CORRUPTIONS, Clip, Corruption
-from vljepa_ros.evaluate.moments import Moment, hidden_rows, in_turn
+from vljepa_ros.evaluate.image_corruptions import CORRUPTIONS, Corruption, StampedClip
+from vljepa_ros.evaluate.moments import AnnotationMoment, hidden_rows, in_turn
 from vljepa_ros.evaluate.outcomes import Outcomes, unique
 from vljepa_ros.evaluate.probing import PROMPT
 from vljepa_ros.evaluate.questions import Posed, by_moment
@@ -39,7 +39,7 @@ class CorruptedAct:
     """Act under one image corruption, with the questions about its middle."""
 
     corruption: str
-    act: Moment
+    act: AnnotationMoment
     posed: tuple[Posed, ...]
 
     @property
@@ -86,7 +86,9 @@ def robustness(context: Context) -> Report:
     return Report('robustness', tuple(rows), (f'{len(acts)} actions, {len(posed)} questions.',))
 
 
-def some_questions(concepts: ConceptSet, found: Sequence[Moment], count: int) -> list[Posed]:
+def some_questions(
+    concepts: ConceptSet, found: Sequence[AnnotationMoment], count: int
+) -> list[Posed]:
     """Return at most `count` random yes/no questions, round-robin over topics and answers."""
     posed = [p for p in questions_about(concepts, found) if p.question.kind == YES_NO]
     shuffled = [posed[i] for i in np.random.default_rng(0).permutation(len(posed))]
@@ -107,13 +109,15 @@ def _answers(context: Context, item: CorruptedAct) -> Vectors:
     return seen(context.vision, item.act, item.prompts, CORRUPTIONS[item.corruption])
 
 
-def seen(vision: Vision, moment: Moment, prompts: Sequence[str], corrupt: Corruption) -> Vectors:
+def seen(
+    vision: Vision, moment: AnnotationMoment, prompts: Sequence[str], corrupt: Corruption
+) -> Vectors:
     """Return the answer embeddings (P, D) at a moment of a corrupted stream, as at run time."""
     part = window(vision, moment.stream, moment.at_s)
     images = tuple(shrunk(moment.stream.frames()[part], vision.facts.image_size))
     stamps = tuple(int(stamp) for stamp in moment.stream.stamps_ns()[part])
     rng = np.random.default_rng(round(moment.at_s * 1000))
-    clip = corrupt(Clip(stamps, images), rng)
+    clip = corrupt(StampedClip(stamps, images), rng)
     perceiver = Perceiver(vision, PerceptionSettings(prompts=()))
     for stamp_ns, image in zip(clip.stamps_ns, clip.images, strict=True):
         perceiver.push(Frame(stamp_ns, np.ascontiguousarray(image)))

@@ -58,7 +58,13 @@ from vljepa_ros.evaluate.moments import is_known
 from vljepa_ros.evaluate.motion import Motion, motion_of
 from vljepa_ros.evaluate.report import Points, Report, Row
 from vljepa_ros.evaluate.statistics import Draws, Mean, draws, mean, more, redrawn, share
-from vljepa_ros.evaluate.stream_embeddings import Hops, Indices, Stamps, hops_of, nearest
+from vljepa_ros.evaluate.stream_embeddings import (
+    Indices,
+    Stamps,
+    StreamEmbeddings,
+    hops_of,
+    nearest,
+)
 from vljepa_ros.evaluate.views import Vectors
 from vljepa_ros.stream.offline_segmenter import need_ward
 
@@ -100,7 +106,7 @@ class Recorded:
     """
 
     name: str
-    hops: Hops
+    hops: StreamEmbeddings
     spans: tuple[AnnotatedSpan, ...]
     others: Mapping[str, Sequence[str]] = field(default_factory=dict)
     motion: Motion | None = None
@@ -112,7 +118,7 @@ class Recorded:
 
 
 @dataclass(frozen=True)
-class Scored:
+class RuleResult:
     """Result of one rule in one stream.
 
     `decodes`: number of decodes. `nearest`, `in_force`: CIDEr-D (A,) of the nearest text and of
@@ -174,7 +180,7 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
             f'{annotations} has lines of several cameras ({", ".join(cameras)}): '
             'keep the lines of one camera'
         )
-    found = Hops(read.vectors, read.stamps_ns)
+    found = StreamEmbeddings(read.vectors, read.stamps_ns)
     spans = tuple(AnnotatedSpan(line.start, line.end, (line.text,)) for line in texts)
     recorded = Recorded(embeddings.name, found, spans)
     thresholds = thresholds_within([found], PERIODS_S)
@@ -187,12 +193,12 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
     return report(Table([recorded], [scored]), thresholds, note)
 
 
-def embedded(context: Context, stream: Stream) -> Hops:
+def embedded(context: Context, stream: Stream) -> StreamEmbeddings:
     """Return all embeddings of a stream."""
     return hops_of(context.vision, stream)
 
 
-def record(context: Context, stream: Stream, hops: Hops) -> Recorded:
+def record(context: Context, stream: Stream, hops: StreamEmbeddings) -> Recorded:
     """Return the embeddings of a stream with its references and the texts of the baselines."""
     shown = [a for a in stream.annotations if not a.hidden]
     spans = tuple(
@@ -240,13 +246,13 @@ def taken(decodes: Decodes, times_ns: Stamps) -> list[Indices]:
 
 def _scored(
     context: Context, recorded: Recorded, thresholds: Thresholds, cider: Cider
-) -> dict[Key, Scored]:
+) -> dict[Key, RuleResult]:
     return score_rows(recorded, thresholds, decoder_of(context), cider)
 
 
 def score_rows(
     recorded: Recorded, thresholds: Thresholds, words: CachedDecoder, cider: Cider
-) -> dict[Key, Scored]:
+) -> dict[Key, RuleResult]:
     """Return the result of every rule in one stream; all vectors are decoded in one batch."""
     plans, times_ns = planned(recorded, thresholds), recorded.middles_ns
     picks = {key: taken(decodes, times_ns) for key, decodes in plans.items()}
@@ -261,13 +267,13 @@ def score_rows(
         return found
 
     scored = {
-        key: Scored(len(d.at_ns), *(score(d.vectors, pick) for pick in picks[key]))
+        key: RuleResult(len(d.at_ns), *(score(d.vectors, pick) for pick in picks[key]))
         for key, d in plans.items()
     }
     for who, texts in recorded.others.items():
         each = zip(texts, recorded.spans, strict=True)
         values = np.array([worth(text, span.references) for text, span in each])
-        scored[who, ONCE] = Scored(0, values)
+        scored[who, ONCE] = RuleResult(0, values)
     return scored
 
 
@@ -275,7 +281,7 @@ class Table:
     """Results of all rules (rows) over S streams; arrays (S,) have one value per stream."""
 
     def __init__(
-        self, recorded: Sequence[Recorded], scored: Sequence[Mapping[Key, Scored]]
+        self, recorded: Sequence[Recorded], scored: Sequence[Mapping[Key, RuleResult]]
     ) -> None:
         self._scored = scored
         self._streams = [r.name for r in recorded]

@@ -59,14 +59,14 @@ OURS, ORACLE, BLIND = 'ours', 'oracle', 'blind'
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabeledEvent:
     """Event `at_s` seconds from the stream's start; `label` is one of `LABELS`, or ''."""
 
     at_s: float
     label: str
 
 
-Events = dict[str, list[list[Labelled]]]  # source -> stream -> events
+Events = dict[str, list[list[LabeledEvent]]]  # source -> stream -> events
 
 
 def transfer(context: Context) -> Report:
@@ -87,7 +87,7 @@ def transfer(context: Context) -> Report:
     return Report('transfer', tuple(rows), (note,))
 
 
-def events_by_source(context: Context) -> tuple[list[list[Labelled]], Events]:
+def events_by_source(context: Context) -> tuple[list[list[LabeledEvent]], Events]:
     """Return the true events of each stream, and the events of the model and each baseline."""
     found = context.map(_events_of, context.streams, 'streams')
     return [true for true, _ in found], {
@@ -97,17 +97,17 @@ def events_by_source(context: Context) -> tuple[list[list[Labelled]], Events]:
 
 def _events_of(
     context: Context, stream: Stream
-) -> tuple[list[Labelled], dict[str, list[Labelled]]]:
+) -> tuple[list[LabeledEvent], dict[str, list[LabeledEvent]]]:
     starts = [item.start for item in stream.annotations]
-    true = labelled(starts, [state_of(item.meaning) for item in stream.annotations])
+    true = labeled_events(starts, [state_of(item.meaning) for item in stream.annotations])
     best = oracle_texts(context, [item.meaning for item in stream.annotations])
     segments = run_stack(context, stream).segments
     times = [segment.start_s for segment in segments]
     state = partial(state_in, context.concepts)
     return true, {
-        OURS: labelled(times, [state(segment.text) for segment in segments]),
-        ORACLE: labelled(starts, [state(text) for text in best]),
-        BLIND: labelled(times, [state(blind_text(context))] * len(segments)),
+        OURS: labeled_events(times, [state(segment.text) for segment in segments]),
+        ORACLE: labeled_events(starts, [state(text) for text in best]),
+        BLIND: labeled_events(times, [state(blind_text(context))] * len(segments)),
     }
 
 
@@ -126,20 +126,20 @@ def state_in(concepts: ConceptSet, text: str) -> str:
     return ''
 
 
-def labelled(starts_s: Sequence[float], states: Sequence[str]) -> list[Labelled]:
+def labeled_events(starts_s: Sequence[float], states: Sequence[str]) -> list[LabeledEvent]:
     """Return the events of a sequence of states; the first state is not an event.
 
     The first event after `dark` or `covered` is `light back` or `uncovered`.
     """
     return [
-        Labelled(at_s, now if now in BACK else BACK.get(before, now))
+        LabeledEvent(at_s, now if now in BACK else BACK.get(before, now))
         for at_s, (before, now) in zip(starts_s[1:], pairwise(states), strict=True)
     ]
 
 
 def count(
-    predicted: Sequence[Sequence[Labelled]],
-    true: Sequence[Sequence[Labelled]],
+    predicted: Sequence[Sequence[LabeledEvent]],
+    true: Sequence[Sequence[LabeledEvent]],
     labels: Sequence[str] = (),
 ) -> Counts:
     """Return the numbers of matched, predicted and true events (S, 3) with one of `labels`.
@@ -156,7 +156,7 @@ def count(
     return np.array(rows)
 
 
-def _times(events: Sequence[Labelled], label: str | None) -> list[float]:
+def _times(events: Sequence[LabeledEvent], label: str | None) -> list[float]:
     return [event.at_s for event in events if label is None or event.label == label]
 
 

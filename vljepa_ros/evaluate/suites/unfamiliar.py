@@ -21,7 +21,7 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.images import fit
 from vljepa_ros.data import unfamiliar as kinds
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.unfamiliar import recorded, simulated, synthetic
+from vljepa_ros.data.unfamiliar import recorded_clips, simulated_clips, synthetic_clips
 from vljepa_ros.evaluate.bins import hops_of_bins
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.report import Report, Row
@@ -30,10 +30,10 @@ from vljepa_ros.evaluate.statistics import auroc, mean, redrawn
 OURS, THRESHOLD = 'ours', 0.5
 # Kinds that no shipped model was fitted on (models/*/train.yaml list the others).
 FAR = (
-    *synthetic.TESTED,
+    *synthetic_clips.TESTED,
     'scikit-learn photographs',
     'matplotlib photographs',
-    *recorded.FILMS,
+    *recorded_clips.FILMS,
 )
 NEAR = ('fetch arm', 'two ViperX arms', 'jaco arm', 'empty bench')
 CLIPS, FRAMES = 16, 30  # clips per kind, frames per clip
@@ -88,9 +88,9 @@ def _score_clip(context: Context, clip: tuple[str, int]) -> ScoredClip:
     make = next(
         module.make
         for module, names in (
-            (synthetic, synthetic.KINDS),
-            (recorded, {**recorded.IMAGES, **recorded.FILMS}),
-            (simulated, simulated.SCENES),
+            (synthetic_clips, synthetic_clips.KINDS),
+            (recorded_clips, {**recorded_clips.IMAGES, **recorded_clips.FILMS}),
+            (simulated_clips, simulated_clips.SCENES),
         )
         if kind in names
     )

@@ -20,9 +20,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from vljepa_ros.evaluate.cameras import Camera, camera_of, projected_sizes
+from vljepa_ros.evaluate.cameras import CameraProperties, camera_of, projected_sizes
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.moments import Moment, hidden_rows
+from vljepa_ros.evaluate.moments import AnnotationMoment, hidden_rows
 from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.suites.classify import (
     LISTS,
@@ -49,7 +49,7 @@ class FilmedAct:
     """Act with its camera and the projected size of its object in pixels (NaN: unknown)."""
 
     act: Act
-    camera: Camera
+    camera: CameraProperties
     size_px: float
 
     @property
@@ -84,7 +84,7 @@ def views(context: Context) -> Report:
     return Report('views', tuple(rows), _notes(found, known, len(chosen), len(tasks)))
 
 
-def _sizes(chosen: Sequence[Moment]) -> list[float]:
+def _sizes(chosen: Sequence[AnnotationMoment]) -> list[float]:
     """Return the projected size of each act's object in pixels; read each stream's state once."""
     found = dict[str, float]()
     streams = {moment.stream.folder: moment.stream for moment in chosen}

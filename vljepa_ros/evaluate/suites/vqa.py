@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vljepa_ros.data.concepts import ConceptSet
-from vljepa_ros.data.questions import UNKNOWN, Question
+from vljepa_ros.data.questions import UNKNOWN, LabeledQuestion
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.moments import Moment, moments
+from vljepa_ros.evaluate.moments import AnnotationMoment, moments
 from vljepa_ros.evaluate.outcomes import Outcomes, unique
 from vljepa_ros.evaluate.probing import ask
 from vljepa_ros.evaluate.questions import Posed
@@ -62,7 +62,7 @@ def pose(context: Context) -> list[Posed]:
     return questions_about(concepts, moments(context.streams, concepts.train_tasks))
 
 
-def questions_about(concepts: ConceptSet, found: Sequence[Moment]) -> list[Posed]:
+def questions_about(concepts: ConceptSet, found: Sequence[AnnotationMoment]) -> list[Posed]:
     """Return the answerable questions about the moments `found`, with yes and no balanced."""
     rng = np.random.default_rng(0)
     return balanced(
@@ -106,7 +106,7 @@ def grade(context: Context, posed: Sequence[Posed]) -> list[Graded]:
     for item, vector in zip(posed, ask(context, posed, 'questions'), strict=True):
         answers = {
             'ours': vector,
-            'oracle': context.centre(item.question.meaning),
+            'oracle': context.centroid(item.question.meaning),
             'blind': blind[item.question.prompt],
         }
         right = {w: float(is_right(context, item.question, v)) for w, v in answers.items()}
@@ -119,7 +119,7 @@ def is_of(graded: Graded, kind: str) -> bool:
     return graded.posed.question.kind == kind
 
 
-def is_right(context: Context, question: Question, vector: Vectors) -> bool:
+def is_right(context: Context, question: LabeledQuestion, vector: Vectors) -> bool:
     """Return whether the best-ranked candidate for `vector` is the correct answer."""
     return context.language.rank(vector, question.candidates)[0].text == question.answer
 

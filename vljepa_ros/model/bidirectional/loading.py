@@ -16,7 +16,7 @@ from vljepa_ros.model.bidirectional.image_encoder import CausalEncoder, WindowEn
 from vljepa_ros.model.bidirectional.network import LANGUAGE, VISION, BidirectionalVLJEPA
 from vljepa_ros.model.bidirectional.vision import PROMPTS_AT_ONCE, BidirectionalVision
 from vljepa_ros.model.devices import check_memory, weight_bytes
-from vljepa_ros.model.hub.uninitialized import no_init_weights
+from vljepa_ros.model.hub.transformers_compat import no_init_weights
 from vljepa_ros.model.language.bank_language import make_language, wants_language
 from vljepa_ros.model.language.sentence_bank import Bank
 from vljepa_ros.model.language.tokenizer import Tokens

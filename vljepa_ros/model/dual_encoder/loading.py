@@ -15,7 +15,7 @@ from vljepa_ros.model.devices import check_memory, weight_bytes
 from vljepa_ros.model.dual_encoder.config import DualConfig
 from vljepa_ros.model.dual_encoder.network import DualEncoder
 from vljepa_ros.model.dual_encoder.vision import DualVision
-from vljepa_ros.model.hub.uninitialized import no_init_weights
+from vljepa_ros.model.hub.transformers_compat import no_init_weights
 from vljepa_ros.model.language.bank_language import make_language, wants_language
 from vljepa_ros.model.language.sentence_bank import Bank
 from vljepa_ros.model.language.tokenizer import Tokens

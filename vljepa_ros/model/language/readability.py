@@ -36,8 +36,8 @@ FEATURES = (
     'letterless',  # 1 if the text has no letter
     'digits',  # share of digits
     'mixed',  # share of words that mix letters and digits
-    'surprise',  # mean negative log-likelihood per letter in the trigram model
-    'worst_surprise',  # negative log-likelihood per letter of the least likely word
+    'negative_log_likelihood',  # mean negative log-likelihood per letter in the trigram model
+    'worst_negative_log_likelihood',  # negative log-likelihood per letter of the least likely word
     'vowelless',  # share of words of 3 letters or more without a vowel
     'short',  # 1 / number of words
     'languages',  # log-odds of the best-fitting group of languages against English
@@ -99,7 +99,7 @@ class Trigrams:
         self._english = np.asarray(english, np.float64)
         self._languages = np.asarray(languages, np.float64) * STEP
 
-    def surprise(self, word: str) -> float:
+    def negative_log_likelihood(self, word: str) -> float:
         """Return the negative log-likelihood of a word in English, in nats per symbol."""
         at = [END, *places(word)]
         return float(-self._english[at[:-2], at[1:-1], at[2:]].mean())
@@ -171,7 +171,7 @@ def features(
     encoded = tokenizer.encode(text, add_special_tokens=False)
     found = words(text)
     ranks = sorted(_ranks(encoded.tokens, encoded.ids))
-    nats = [trigrams.surprise(word) for word in found]
+    nats = [trigrams.negative_log_likelihood(word) for word in found]
     unknown = sum(token == '[UNK]' for token in encoded.tokens)
     continued = sum(token.startswith('##') for token in encoded.tokens)
     odds = sum(piece_weights.get(i, 0.0) for i in set(encoded.ids))

@@ -40,10 +40,10 @@ class AnnotationMetrics:
 def evaluate_annotations(model: Model, streams: Sequence[Stream]) -> AnnotationMetrics:
     """Evaluate a model on the annotated texts and questions of streams."""
     assert model.vision is not None and model.language is not None
-    said, found = _texts(model.vision, model.language, streams)
+    decoded, found = _texts(model.vision, model.language, streams)
     answered = [ok for s in streams for ok in _answered(model.vision, model.language, s)]
     return AnnotationMetrics(
-        len(said), len(answered), _share(said), _share(found), _share(answered)
+        len(decoded), len(answered), _share(decoded), _share(found), _share(answered)
     )
 
 

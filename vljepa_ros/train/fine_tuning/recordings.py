@@ -11,7 +11,7 @@ from pathlib import Path
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.annotation_file import AnnotationFile, Line, default_path, read_annotations
 from vljepa_ros.data.format import Stream, read_stream
-from vljepa_ros.data.importer import Grid, Recorder, write_all
+from vljepa_ros.data.importer import Grid, RecordingConverter, write_all
 from vljepa_ros.model.config import ModelConfig
 from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.sources import open_source
@@ -76,17 +76,17 @@ class Importer:
     def _write(self, recording: Recording, file: AnnotationFile, folder: Path) -> list[str]:
         """Convert one recording to streams in `folder` and return the names of the streams."""
         source = open_source(recording.source, recording.topics, recording.fps)
-        recorder = Recorder(source, self._grid)
+        converter = RecordingConverter(source, self._grid)
         odd = 0
         for item in source.items():
-            odd += bool(recorder.push(item))
+            odd += bool(converter.push(item))
         if odd:
             log.warning(
                 '%s: %d images or stamps are irregular (damaged, gap or wrong order)',
                 source.name,
                 odd,
             )
-        return write_all(folder, recorder.streams(file))
+        return write_all(folder, converter.streams(file))
 
 
 def long_enough(streams: Sequence[Stream], frames: int) -> list[Stream]:

@@ -25,7 +25,7 @@ class ClipTextPair:
 
 
 @dataclass(frozen=True)
-class _AnnotatedSpan:
+class _AnswerSpan:
     """A span of a stream, from `start` to `end` in seconds, in which `text` answers `prompt`."""
 
     stream: Stream
@@ -48,13 +48,13 @@ class PairSampler:
     def __init__(self, streams: list[Stream], seed: int, prompt: str = '') -> None:
         self._rng = np.random.default_rng(seed)
         self._captions = [
-            _AnnotatedSpan(stream, item.start, item.end, prompt, item.text)
+            _AnswerSpan(stream, item.start, item.end, prompt, item.text)
             for stream in streams
             for item in stream.annotations
             if item.text
         ]
         self._questions = [
-            _AnnotatedSpan(stream, item.start, item.end, item.prompt, item.answer)
+            _AnswerSpan(stream, item.start, item.end, item.prompt, item.answer)
             for stream in streams
             for item in stream.questions()
         ]
@@ -76,7 +76,7 @@ class PairSampler:
             found.append(self._pair(kind[self._rng.integers(len(kind))], frames))
         return found
 
-    def _pair(self, span: _AnnotatedSpan, frames: int) -> ClipTextPair:
+    def _pair(self, span: _AnswerSpan, frames: int) -> ClipTextPair:
         stamps_ns = span.stream.stamps_ns()
         times = (stamps_ns - stamps_ns[0]) / 1e9
         holds = np.flatnonzero((times >= span.start) & (times < span.end))

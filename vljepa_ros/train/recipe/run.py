@@ -36,7 +36,7 @@ LOGGED = 20  # steps between two log lines
 
 
 @dataclass
-class _Run:
+class _RecipeRun:
     """Configuration, network, data and log, which all stages of a run share."""
 
     config: RecipeConfig
@@ -75,7 +75,7 @@ def train(config: RecipeConfig) -> Path:
     return out
 
 
-def _prepared(config: RecipeConfig) -> _Run:
+def _prepared(config: RecipeConfig) -> _RecipeRun:
     require(config.tune)
     folder = registry.find(config.model)
     model = registry.read_config(folder)
@@ -90,7 +90,9 @@ def _prepared(config: RecipeConfig) -> _Run:
     net = BidirectionalVLJEPA(model).to(registry.prepare(config.device, 'float32'))
     _read(net, folder / WEIGHTS)
     log = Log(out / 'checkpoints', out / 'tensorboard')
-    return _Run(config, model, folder, net, PairSampler(streams, config.seed, config.prompt), log)
+    return _RecipeRun(
+        config, model, folder, net, PairSampler(streams, config.seed, config.prompt), log
+    )
 
 
 def _streams(config: RecipeConfig, model: BidirectionalConfig) -> list[Stream]:
@@ -114,7 +116,7 @@ def _streams(config: RecipeConfig, model: BidirectionalConfig) -> list[Stream]:
     return found
 
 
-def _train_stage(run: _Run, stage: StageConfig) -> None:
+def _train_stage(run: _RecipeRun, stage: StageConfig) -> None:
     predictor, y_encoder = run.model.predictor, run.model.y_encoder
     prompts = Tokens(run.folder, predictor.tokenizer, predictor.max_prompt_tokens)
     texts = Tokens(run.folder, y_encoder.tokenizer, y_encoder.max_tokens)

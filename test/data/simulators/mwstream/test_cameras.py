@@ -14,7 +14,7 @@ from vljepa_ros.data.simulators.mwstream.cameras import (
     MARGIN,
     PROJECTED_PX,
     STOCK,
-    Camera,
+    PinholeCamera,
     draw_home,
     draw_wide,
     stock_camera,
@@ -23,19 +23,19 @@ from vljepa_ros.data.simulators.mwstream.cameras import (
 PATH_M = np.array([[0.05, 0.6, 0.02], [0.1, 0.7, 0.12]])
 
 
-def drawn(count: int, for_training: bool, height: float = 1.0) -> list[Camera]:
+def drawn(count: int, for_training: bool, height: float = 1.0) -> list[PinholeCamera]:
     rng = np.random.default_rng(0)
     return [draw_wide(rng, PATH_M, height, for_training) for _ in range(count)]
 
 
 def test_a_point_on_the_optical_axis_is_in_the_middle() -> None:
-    camera = Camera('wide', (0.0, -1.0, 1.0), (0.0, 1.0, 0.0), 0.3, 50.0)
+    camera = PinholeCamera('wide', (0.0, -1.0, 1.0), (0.0, 1.0, 0.0), 0.3, 50.0)
     places, _ = camera.project(np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 0.5]]))
     np.testing.assert_allclose(places, 0.5, atol=1e-9)
 
 
 def test_right_and_up_are_right_and_up_in_the_image() -> None:
-    camera = Camera('wide', (0.0, 0.0, 0.0), (0.0, 1.0, 0.0), 0.0, 90.0)
+    camera = PinholeCamera('wide', (0.0, 0.0, 0.0), (0.0, 1.0, 0.0), 0.0, 90.0)
     places, sizes = camera.project(np.array([[1.0, 2.0, 0.0], [0.0, 2.0, 1.0], [0.0, -1.0, 0.0]]))
     np.testing.assert_allclose(places[0], [0.75, 0.5])  # an image 4 m wide at 2 m
     np.testing.assert_allclose(places[1], [0.5, 0.25])
@@ -44,8 +44,8 @@ def test_right_and_up_are_right_and_up_in_the_image() -> None:
 
 
 def test_roll_rotates_the_image() -> None:
-    upright = Camera('wide', (0.0, 0.0, 0.0), (0.0, 1.0, 0.0), 0.0, 90.0)
-    rolled = Camera('wide', (0.0, 0.0, 0.0), (0.0, 1.0, 0.0), np.pi / 2, 90.0)
+    upright = PinholeCamera('wide', (0.0, 0.0, 0.0), (0.0, 1.0, 0.0), 0.0, 90.0)
+    rolled = PinholeCamera('wide', (0.0, 0.0, 0.0), (0.0, 1.0, 0.0), np.pi / 2, 90.0)
     point = np.array([[1.0, 2.0, 0.0]])
     np.testing.assert_allclose(upright.project(point)[0], [[0.75, 0.5]])
     np.testing.assert_allclose(rolled.project(point)[0], [[0.5, 0.75]], atol=1e-9)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.simulators.mwstream.labels import annotate, moments_of, phases
+from vljepa_ros.data.simulators.mwstream.labels import annotate, labels_of, phases
 from vljepa_ros.data.simulators.mwstream.record import Episode, EpisodePlan, Instant, Prop, Thing
 
 
@@ -65,7 +65,7 @@ def annotated(
     count = len(recorded.instants)
     light, cover = np.ones(count), np.zeros(count)
     light[dark], cover[covered] = 0.0, 1.0
-    found = annotate(moments_of(recorded, 0, prop), light, cover)
+    found = annotate(labels_of(recorded, 0, prop), light, cover)
     return found, [(a.meaning, a.start, a.end) for a in found]
 
 

@@ -21,7 +21,7 @@ from vljepa_ros.data.simulators.mwstream.meanings import (
 )
 from vljepa_ros.data.simulators.mwstream.questions import (
     TOPICS,
-    Question,
+    LabeledQuestion,
     answers,
     full_answers,
     negated_states,
@@ -184,7 +184,7 @@ def annotation(phase: str, **more: Any) -> Annotation:
 
 def questions_about(
     phase: str, which: str = 'train', seeds: int = 40, **more: Any
-) -> list[Question]:
+) -> list[LabeledQuestion]:
     """Return all questions of some draws."""
     item = annotation(phase, **more)
     return [

@@ -92,9 +92,10 @@ def test_progress_rises_through_an_attempt_and_is_unknown_at_rest(
 
 def test_acts_with_an_object_out_of_view_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     from vljepa_ros.data.simulators.mwstream import streams
-    from vljepa_ros.data.simulators.mwstream.cameras import Camera
+    from vljepa_ros.data.simulators.mwstream.cameras import PinholeCamera
 
-    away = Camera('wide', (0.0, -1.5, 1.0), (0.0, -3.0, 0.5), 0.0, 40.0)  # the camera faces away
+    # The camera faces away.
+    away = PinholeCamera('wide', (0.0, -1.5, 1.0), (0.0, -3.0, 0.5), 0.0, 40.0)
     monkeypatch.setattr(streams, 'draw_wide', lambda *_: away)
     data = streams.Director(32).film('test', 20_003, SECONDS, FIXED)
     acts = [item for item in data.annotations if item.phase == 'act']
@@ -105,10 +106,10 @@ def test_acts_with_an_object_out_of_view_are_hidden(monkeypatch: pytest.MonkeyPa
 def test_cuts_change_the_camera_within_an_episode(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first camera of every other shot faces away: acts are split and hidden there."""
     from vljepa_ros.data.simulators.mwstream import streams
-    from vljepa_ros.data.simulators.mwstream.cameras import Camera
+    from vljepa_ros.data.simulators.mwstream.cameras import PinholeCamera
 
-    away = Camera('wide', (0.0, -1.5, 1.0), (0.0, -3.0, 0.5), 0.0, 40.0)
-    toward = Camera('wide', (0.9, 0.0, 1.5), (0.0, 0.66, 0.07), 0.0, 27.0)
+    away = PinholeCamera('wide', (0.0, -1.5, 1.0), (0.0, -3.0, 0.5), 0.0, 40.0)
+    toward = PinholeCamera('wide', (0.9, 0.0, 1.5), (0.0, 0.66, 0.07), 0.0, 27.0)
     drawn = iter([away, toward] * 100)
     monkeypatch.setattr(streams, 'draw_wide', lambda *_: next(drawn))
     monkeypatch.setattr(streams, 'MOVING_CAMERAS', 0.0)

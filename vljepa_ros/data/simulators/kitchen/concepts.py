@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.questions import UNKNOWN, YES_NO, Question
+from vljepa_ros.data.questions import UNKNOWN, YES_NO, LabeledQuestion
 from vljepa_ros.data.simulators.mwstream.concepts import MwstreamConcepts
 from vljepa_ros.data.simulators.mwstream.questions import answers, prompts, state_words
 from vljepa_ros.data.simulators.mwstream.tasks import COLOR_NAMES, TASKS, THINGS
@@ -23,12 +23,12 @@ class KitchenConcepts(MwstreamConcepts):
 
     def questions(
         self, annotation: Annotation, rng: np.random.Generator, which: str = 'train'
-    ) -> list[Question]:
+    ) -> list[LabeledQuestion]:
         """Return questions about light and cover, and unanswerable ones about absent objects."""
         return [*_answerable(annotation, rng, which), *_unanswerable(rng, which)]
 
 
-def _answerable(item: Annotation, rng: np.random.Generator, which: str) -> list[Question]:
+def _answerable(item: Annotation, rng: np.random.Generator, which: str) -> list[LabeledQuestion]:
     """Return a question about the lens cover and, if it is uncovered, one about the light."""
     found = [_ask(which, 'covered', 'yes' if item.covered else 'no', rng)]
     if not item.covered:
@@ -36,7 +36,7 @@ def _answerable(item: Annotation, rng: np.random.Generator, which: str) -> list[
     return found
 
 
-def _unanswerable(rng: np.random.Generator, which: str) -> list[Question]:
+def _unanswerable(rng: np.random.Generator, which: str) -> list[LabeledQuestion]:
     """Return two questions about absent objects, one about a color and one about a state."""
     stateful = [facts for facts in TASKS.values() if facts.object in ABSENT and facts.after]
     facts = stateful[int(rng.integers(len(stateful)))]
@@ -56,10 +56,10 @@ def _ask(
     *slots: str,
     candidates: tuple[str, ...] = YES_NO,
     **named: str,
-) -> Question:
+) -> LabeledQuestion:
     prompt = str(rng.choice(prompts(topic, which))).format(*slots, **named)
     kind = 'yes/no' if candidates == YES_NO else topic
-    return Question(prompt, answers(concept)[0], concept, kind, candidates, topic)
+    return LabeledQuestion(prompt, answers(concept)[0], concept, kind, candidates, topic)
 
 
 CONCEPTS = KitchenConcepts()

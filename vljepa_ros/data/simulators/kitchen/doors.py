@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vljepa_ros.data.concepts import ANY
 from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.lens import COVERED_ABOVE, DARK_BELOW, Level
-from vljepa_ros.data.simulators.mwstream.labels import RATE_HZ, Moment, annotate
+from vljepa_ros.data.simulators.mwstream.labels import RATE_HZ, FrameLabels, annotate
 from vljepa_ros.data.simulators.mwstream.tasks import meaning_of
 
 # Name of a joint in the simulator -> name of its door in sentences.
@@ -109,7 +109,7 @@ def annotate_doors(opened: Openings, light: Level, cover: Level) -> tuple[Annota
         cover: Cover levels (T,).
     """
     moved = np.diff(opened, axis=0, prepend=opened[:1])
-    names, moments = list(DOORS.values()), list[Moment]()
+    names, labels = list(DOORS.values()), list[FrameLabels]()
     task, phase, door, movements = OPEN, 'rest', '', list[str]()
     for change, lit, covered in zip(moved, light, cover, strict=True):
         if change.any():
@@ -124,8 +124,10 @@ def annotate_doors(opened: Openings, light: Level, cover: Level) -> tuple[Annota
             phase = 'done'
         state = STATES[task] if phase == 'done' else ''
         number = max(len(movements) - 1, 0)
-        moments.append(Moment(meaning_of(task, phase, ANY), phase, number, task, '', state, ''))
-    return tuple(_with_kitchen_text(item, movements) for item in annotate(moments, light, cover))
+        labels.append(
+            FrameLabels(meaning_of(task, phase, ANY), phase, number, task, '', state, '')
+        )
+    return tuple(_with_kitchen_text(item, movements) for item in annotate(labels, light, cover))
 
 
 def _with_kitchen_text(item: Annotation, movements: Sequence[str]) -> Annotation:
@@ -136,8 +138,8 @@ def _with_kitchen_text(item: Annotation, movements: Sequence[str]) -> Annotation
     if item.phase not in ('act', 'done'):
         return replace(item, task='', object='')
     door, opens = movements[item.episode], item.task == OPEN
-    said = {'act': 'opens' if opens else 'closes', 'done': f'is {STATES[item.task]}'}[item.phase]
-    return replace(item, task='', object=door, text=f'the {door} {said}')
+    verb = {'act': 'opens' if opens else 'closes', 'done': f'is {STATES[item.task]}'}[item.phase]
+    return replace(item, task='', object=door, text=f'the {door} {verb}')
 
 
 def _frames(seconds: tuple[float, float], rng: np.random.Generator) -> int:

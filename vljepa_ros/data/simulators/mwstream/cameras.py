@@ -64,7 +64,7 @@ HELD_OUT_SHARE = 0.12  # fraction of the evaluation's shots with a held-out text
 
 
 @dataclass(frozen=True)
-class Camera:
+class PinholeCamera:
     """Pinhole camera with a square image.
 
     Attributes:
@@ -138,12 +138,12 @@ class Camera:
 def project(
     points_m: Points, position_m: Points, axes: Points, fov_deg: float
 ) -> tuple[Points, Points]:
-    """Project points like `Camera.project`, for a camera with arbitrary axes.
+    """Project points like `PinholeCamera.project`, for a camera with arbitrary axes.
 
     Args:
         points_m: Points (N, 3).
         position_m: Position (3,) of the camera.
-        axes: Axes (3, 3) of the camera (see `Camera.axes`).
+        axes: Axes (3, 3) of the camera (see `PinholeCamera.axes`).
         fov_deg: Field of view.
 
     Returns:
@@ -156,14 +156,14 @@ def project(
     return places, REFERENCE_PX * OBJECT_M / width
 
 
-def draw_home(rng: np.random.Generator, name: str) -> Camera:
+def draw_home(rng: np.random.Generator, name: str) -> PinholeCamera:
     """Draw a random camera near the viewpoint `name` of `VIEWPOINTS`."""
     position, target, fov_deg = VIEWPOINTS[name]
     offset = rng.uniform(-0.12, 0.12, 3).round(4)
     target_offset = rng.uniform(-0.04, 0.04, 3).round(4)
     roll = float(np.round(rng.uniform(-0.05, 0.05), 4))
     zoom = float(np.round(rng.uniform(0.92, 1.08), 4))
-    return Camera(
+    return PinholeCamera(
         f'home:{name}',
         _point(np.add(position, offset)),
         _point(np.add(target, target_offset)),
@@ -173,10 +173,10 @@ def draw_home(rng: np.random.Generator, name: str) -> Camera:
     )
 
 
-def stock_camera(name: str) -> Camera:
+def stock_camera(name: str) -> PinholeCamera:
     """Return Meta-World's camera `name`, turned upright (see `STOCK`)."""
     position, target, roll, fov_deg = STOCK[name]
-    return Camera(
+    return PinholeCamera(
         f'stock:{name}',
         position,
         target,
@@ -189,7 +189,7 @@ def stock_camera(name: str) -> Camera:
 
 def draw_wide(
     rng: np.random.Generator, points_m: Points, visible_height: float, for_training: bool
-) -> Camera:
+) -> PinholeCamera:
     """Draw a stock camera (one of Meta-World's own) or a random camera.
 
     The probability of a stock camera is `STOCK_SHARE`. A random camera stands anywhere around the
@@ -214,10 +214,10 @@ def draw_wide(
                 continue
             if _in_picture(camera, points_m, visible_height):
                 return camera
-    return Camera('wide', (1.5, -0.5, 1.6), _point(points_m.mean(axis=0)), 0.0, 40.0)
+    return PinholeCamera('wide', (1.5, -0.5, 1.6), _point(points_m.mean(axis=0)), 0.0, 40.0)
 
 
-def _draw_pose(rng: np.random.Generator, focus_m: Points, size_px: float) -> Camera | None:
+def _draw_pose(rng: np.random.Generator, focus_m: Points, size_px: float) -> PinholeCamera | None:
     """Draw a random camera near `focus_m`; None if it is outside the room or its distance range.
 
     `size_px` is the projected size at `focus_m`. The camera's axis passes `focus_m` at a random
@@ -235,17 +235,17 @@ def _draw_pose(rng: np.random.Generator, focus_m: Points, size_px: float) -> Cam
     inside = all(low < x < high for x, (low, high) in zip(position, ROOM_M, strict=True))
     if not inside or not DISTANCE_M[0] <= distance_m <= DISTANCE_M[1]:
         return None
-    straight = Camera('wide', _point(position), _point(focus_m), 0.0, fov_deg)
+    straight = PinholeCamera('wide', _point(position), _point(focus_m), 0.0, fov_deg)
     target = focus_m + straight.axes[:, 0] * aim[0] + straight.axes[:, 1] * aim[1]
-    camera = Camera('wide', _point(position), _point(target), roll, fov_deg)
+    camera = PinholeCamera('wide', _point(position), _point(target), roll, fov_deg)
     held_out = any(low < camera.azimuth_deg < high for low, high in HELD_OUT_AZIMUTH_DEG)
-    return Camera(
+    return PinholeCamera(
         'wide', camera.position_m, camera.target_m, roll, fov_deg, UPWARD,
         ('azimuth',) if held_out else (),
     )  # fmt: skip
 
 
-def _in_picture(camera: Camera, points_m: Points, visible_height: float) -> bool:
+def _in_picture(camera: PinholeCamera, points_m: Points, visible_height: float) -> bool:
     places, _ = camera.project(points_m)
     off = np.abs(places - 0.5)
     limit = np.array([0.5, 0.5 * visible_height]) - MARGIN * np.array([1.0, visible_height])

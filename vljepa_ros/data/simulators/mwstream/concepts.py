@@ -10,7 +10,7 @@ import numpy as np
 from vljepa_ros.data.concepts import ANY, NOT, RECORDED, RECORDED_PHASES, ConceptSet, TrainingTexts
 from vljepa_ros.data.english import negated
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.questions import ANSWERS, Question
+from vljepa_ros.data.questions import ANSWERS, LabeledQuestion
 from vljepa_ros.data.simulators.mwstream import contrasts, meanings, questions
 from vljepa_ros.data.simulators.mwstream.tasks import (
     COLOR_NAMES,
@@ -67,7 +67,7 @@ class MwstreamConcepts(ConceptSet):
 
     def questions(
         self, annotation: Annotation, rng: np.random.Generator, which: str = 'train'
-    ) -> list[Question]:
+    ) -> list[LabeledQuestion]:
         """Return one question of each kind that applies; the first one asks for a caption."""
         if annotation.phase in RECORDED_PHASES:
             return super().questions(annotation, rng, which)

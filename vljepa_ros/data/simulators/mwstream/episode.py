@@ -29,7 +29,7 @@ LIFT_STEPS = 15  # control steps in which the hand rises before the undo
 WRONG_STEPS = 6  # control steps that another task's policy continues after contact
 
 
-class Recorder:
+class EpisodeRecorder:
     """Recorder of one episode, which steps the simulator and stores its state for each frame."""
 
     def __init__(self, scene: Scene, plan: EpisodePlan) -> None:
@@ -83,7 +83,7 @@ class Recorder:
 
 
 @dataclass
-class Marks:
+class AttemptEvents:
     """Frame numbers of the first contact, movement and success in an attempt; -1 if absent."""
 
     contact: int = -1
@@ -103,46 +103,46 @@ class Marks:
 
 def simulate(scene: Scene, plan: EpisodePlan) -> Episode:
     """Run one episode (rest, attempt, hold and possibly an undo) and return its record."""
-    recorder = Recorder(scene, plan)
+    recorder = EpisodeRecorder(scene, plan)
     episode = recorder.episode
     for _ in range(plan.rest_frames):
         recorder.note()
     _label(episode, ['rest'] * plan.rest_frames, plan.task)
     policy = scene.policy(UNDONE_BY[plan.task] if plan.ending == 'wrong' else plan.task)
-    marks, grip = _attempt(recorder, policy)
-    episode.success = marks.success >= 0
+    events, grip = _attempt(recorder, policy)
+    episode.success = events.success >= 0
     ended = episode.success or plan.ending in ('stopped', 'wrong')
     _hold(recorder, plan.hold_frames if ended else 0, grip)
-    _label_attempt(episode, marks, plan.task)
+    _label_attempt(episode, events, plan.task)
     if plan.ending == 'undone' and episode.success:
         _undo(recorder)
     return episode
 
 
-def _attempt(recorder: Recorder, policy: Any) -> tuple[Marks, float]:
+def _attempt(recorder: EpisodeRecorder, policy: Any) -> tuple[AttemptEvents, float]:
     """Run the policy until success, its planned stop or the step limit.
 
     Returns:
         The frame numbers of contact, movement and success, and the last gripper command.
     """
     episode, plan = recorder.episode, recorder.episode.plan
-    marks, action, follow, touched = Marks(), np.zeros(4), 0, 0
+    events, action, follow, touched = AttemptEvents(), np.zeros(4), 0, 0
     limit = plan.stop_steps if plan.ending == 'stopped' else LIMIT_STEPS
     for step in range(limit):
         action = recorder.act(policy)
         if step % plan.steps_per_frame == 0:
             recorder.note()
-        marks.note(len(episode.instants), recorder.contact, recorder.moved, recorder.succeeded)
+        events.note(len(episode.instants), recorder.contact, recorder.moved, recorder.succeeded)
         follow += recorder.succeeded
         touched += recorder.contact
         if follow > FOLLOW_STEPS or (plan.ending == 'wrong' and touched > WRONG_STEPS):
             break
     if plan.ending == 'wrong':
-        marks = Marks()  # no result, even if the simulator reports success
-    return marks, float(action[3])
+        events = AttemptEvents()  # no result, even if the simulator reports success
+    return events, float(action[3])
 
 
-def _undo(recorder: Recorder) -> None:
+def _undo(recorder: EpisodeRecorder) -> None:
     """Undo the result of the episode with the policy of the opposite task."""
     episode, plan = recorder.episode, recorder.episode.plan
     back = UNDONE_BY[plan.task]
@@ -151,7 +151,7 @@ def _undo(recorder: Recorder) -> None:
         if step % plan.steps_per_frame == 0:
             recorder.note()
     _label(episode, ['done'] * (len(episode.instants) - len(episode.phases)), plan.task)
-    policy, marks, follow, action = recorder.scene.policy(back), Marks(), 0, np.zeros(4)
+    policy, events, follow, action = recorder.scene.policy(back), AttemptEvents(), 0, np.zeros(4)
     far, recorder.contact = recorder.displacement, False
     for step in range(LIMIT_STEPS):
         action = recorder.act(policy)
@@ -160,15 +160,15 @@ def _undo(recorder: Recorder) -> None:
         recorder.back = recorder.back or recorder.displacement < RESTORED_M
         if step % plan.steps_per_frame == 0:
             recorder.note()
-        marks.note(len(episode.instants), recorder.contact, moved, recorder.back)
+        events.note(len(episode.instants), recorder.contact, moved, recorder.back)
         follow += recorder.back
         if follow > FOLLOW_STEPS:
             break
     _hold(recorder, plan.hold_frames if recorder.back else 0, float(action[3]))
-    _label_attempt(episode, marks, back)
+    _label_attempt(episode, events, back)
 
 
-def _hold(recorder: Recorder, frames: int, grip: float) -> None:
+def _hold(recorder: EpisodeRecorder, frames: int, grip: float) -> None:
     """Hold the arm in place for `frames` frames with the gripper command `grip`."""
     for _ in range(frames):
         for _ in range(recorder.episode.plan.steps_per_frame):
@@ -176,15 +176,15 @@ def _hold(recorder: Recorder, frames: int, grip: float) -> None:
         recorder.note()
 
 
-def _label_attempt(episode: Episode, marks: Marks, task: str) -> None:
+def _label_attempt(episode: Episode, events: AttemptEvents, task: str) -> None:
     """Add phases to the frames of an attempt; frames held after a failure get the phase `rest`."""
     first, count = len(episode.phases), len(episode.instants)
     held = 0
-    if marks.success < 0 and episode.plan.ending in ('stopped', 'wrong'):
+    if events.success < 0 and episode.plan.ending in ('stopped', 'wrong'):
         held = episode.plan.hold_frames
     names = phases(
         count - first - held,
-        *(m - first if m >= 0 else -1 for m in (marks.contact, marks.moved, marks.success)),
+        *(m - first if m >= 0 else -1 for m in (events.contact, events.moved, events.success)),
     )
     _label(episode, [*names, *['rest'] * held], task)
 

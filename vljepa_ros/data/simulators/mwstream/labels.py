@@ -29,7 +29,7 @@ KEPT = (*UNSEEN, 'appear', 'gone')  # labels that are never merged, however shor
 
 
 @dataclass(frozen=True)
-class Moment:
+class FrameLabels:
     """Labels of one frame.
 
     Attributes:
@@ -78,7 +78,7 @@ def phases(count: int, contact: int, moved: int, success: int) -> list[str]:
     return names + ['done'] * (count - end)
 
 
-def moments_of(episode: Episode, index: int, prop: Prop | None) -> list[Moment]:
+def labels_of(episode: Episode, index: int, prop: Prop | None) -> list[FrameLabels]:
     """Return the labels of each frame of an episode, without `dark` and `covered`.
 
     Args:
@@ -97,17 +97,17 @@ def moments_of(episode: Episode, index: int, prop: Prop | None) -> list[Moment]:
             key, named = f'appear:{prop.thing.kind}:{prop.thing.colour}', 'appear'
         elif prop and 0 <= i - prop.last < SEEN_FRAMES and prop.last < count:
             key, named = f'gone:{prop.thing.kind}:{prop.thing.colour}', 'gone'
-        found.append(Moment(key, named, index, task, color, instant.object_state, there))
+        found.append(FrameLabels(key, named, index, task, color, instant.object_state, there))
     return found
 
 
-def annotate(moments: list[Moment], light: Level, cover: Level) -> list[Annotation]:
+def annotate(labels: list[FrameLabels], light: Level, cover: Level) -> list[Annotation]:
     """Merge the labels of consecutive frames into annotations that cover the stream without gaps.
 
     A phase shorter than 0.8 s is merged into the next one.
 
     Args:
-        moments: Labels of each frame (T).
+        labels: Labels of each frame (T).
         light: Light levels (T,).
         cover: Cover levels (T,).
     """
@@ -117,7 +117,7 @@ def annotate(moments: list[Moment], light: Level, cover: Level) -> list[Annotati
         else ('dark', 'dark', m.episode)
         if level < DARK_BELOW
         else (m.key, m.phase, m.episode)
-        for m, level, covered in zip(moments, light, cover, strict=True)
+        for m, level, covered in zip(labels, light, cover, strict=True)
     ]
     runs: list[list[int]] = []
     for i, key in enumerate(keys):
@@ -128,7 +128,7 @@ def annotate(moments: list[Moment], light: Level, cover: Level) -> list[Annotati
             runs[-1][1] = i + 1
         else:
             runs.append([i, i + 1])
-    return [_annotation(moments, keys[r[2]], r) for r in _join_short(runs, keys)]
+    return [_annotation(labels, keys[r[2]], r) for r in _join_short(runs, keys)]
 
 
 def _join_short(runs: list[list[int]], keys: Sequence[tuple[str, str, int]]) -> list[list[int]]:
@@ -159,9 +159,11 @@ def _join_short(runs: list[list[int]], keys: Sequence[tuple[str, str, int]]) -> 
     return joined
 
 
-def _annotation(moments: list[Moment], key: tuple[str, str, int], run: list[int]) -> Annotation:
+def _annotation(
+    labels: list[FrameLabels], key: tuple[str, str, int], run: list[int]
+) -> Annotation:
     start, end, named = run
-    part, moment = moments[start:end], moments[named]
+    part, label = labels[start:end], labels[named]
     own = [m for m in part if m.key == key[0]] or part
     states, things = {m.object_state for m in own}, {m.thing for m in own}
     return Annotation(
@@ -169,13 +171,13 @@ def _annotation(moments: list[Moment], key: tuple[str, str, int], run: list[int]
         end=end / RATE_HZ,
         meaning=key[0],
         phase=key[1],
-        task=moment.task,
-        object=TASKS[moment.task].object,
-        colour=moment.colour,
+        task=label.task,
+        object=TASKS[label.task].object,
+        colour=label.colour,
         light=key[0] not in UNSEEN,
         object_state=states.pop() if len(states) == 1 else '',
         success=key[1] == 'done',
-        episode=moment.episode,
+        episode=label.episode,
         covered=key[0] == 'covered',
         thing=things.pop() if len(things) == 1 else '',
         text=sentences(key[0])[0],

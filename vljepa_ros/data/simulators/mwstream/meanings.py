@@ -176,9 +176,9 @@ def sentence_index(which: str = 'train') -> dict[str, str]:
 def names_object(meaning: str, text: str) -> bool:
     """Return whether `text` names the concept's object and no other object."""
     thing = object_of(meaning)
-    said = set(words(text))
+    text_words = set(words(text))
     own = set(NOUNS[thing]) | set(ALSO.get(thing, ()))
-    return bool(said & set(NOUNS[thing])) and not said & _ALL_NOUNS - own
+    return bool(text_words & set(NOUNS[thing])) and not text_words & _ALL_NOUNS - own
 
 
 def object_of(meaning: str) -> str:
@@ -196,30 +196,30 @@ def is_right(meaning: str, text: str, color: bool = True) -> bool:
     """
     phase, _, rest = meaning.partition(':')
     subject, _, hue = rest.rpartition(':')
-    said = set(words(text))
+    text_words = set(words(text))
     if phase in BARE:
-        if said & _ALL_NOUNS - NAMED_BARE:
+        if text_words & _ALL_NOUNS - NAMED_BARE:
             return False
     elif (
         not names_object(meaning, text)
-        or said & set(COLOR_NAMES) - {hue}
-        or (color and hue not in said)
+        or text_words & set(COLOR_NAMES) - {hue}
+        or (color and hue not in text_words)
     ):
         return False
     own = phase if phase in BARE else f'{phase}:{subject}'
     for name, bag in _nearest(text):
         same = name.partition(':')[0] == phase if phase in SHARED else name == own
-        if same and _agree(said, bag):
+        if same and _agree(text_words, bag):
             return True
     return False
 
 
-def _agree(said: set[str], paraphrase: set[str]) -> bool:
+def _agree(text_words: set[str], paraphrase: set[str]) -> bool:
     """Return whether two sets of words contain the same negations and no pair of antonyms."""
-    lacks = paraphrase - said
-    if said & NEGATIONS != paraphrase & NEGATIONS:
+    lacks = paraphrase - text_words
+    if text_words & NEGATIONS != paraphrase & NEGATIONS:
         return False
-    return not any(_OPPOSITE.get(word, set()) & lacks for word in said - paraphrase)
+    return not any(_OPPOSITE.get(word, set()) & lacks for word in text_words - paraphrase)
 
 
 @dataclass(frozen=True)
@@ -241,19 +241,19 @@ class _Sentences:
 
 @cache
 def _known_sentences() -> _Sentences:
-    said = [
+    sentence_bags = [
         (meaning.removesuffix(':red'), set(words(text)) - {'red'})
         for meaning in meanings(tuple(TASKS))
         if meaning in BARE or meaning.endswith(':red')
         for which in LISTS
         for text in sentences(meaning, which)
     ]
-    vocabulary = sorted({word for _, bag in said for word in bag})
+    vocabulary = sorted({word for _, bag in sentence_bags for word in bag})
     number = {word: column for column, word in enumerate(vocabulary)}
-    has = np.zeros((len(said), len(number)), np.float32)
-    for row, (_, bag) in enumerate(said):
+    has = np.zeros((len(sentence_bags), len(number)), np.float32)
+    for row, (_, bag) in enumerate(sentence_bags):
         has[row, [number[word] for word in bag]] = 1.0
-    names, bags = zip(*said, strict=True)
+    names, bags = zip(*sentence_bags, strict=True)
     return _Sentences(names, bags, number, has)
 
 
@@ -263,9 +263,9 @@ def _nearest(text: str) -> list[tuple[str, set[str]]]:
     Each result is a concept id without color and the set of the sentence's words.
     """
     known, bag = _known_sentences(), set(words(text)) - set(COLOR_NAMES)
-    said = np.zeros(len(known.number), np.float32)
-    said[[known.number[word] for word in bag if word in known.number]] = 1.0
-    both = known.has @ said
+    indicator = np.zeros(len(known.number), np.float32)
+    indicator[[known.number[word] for word in bag if word in known.number]] = 1.0
+    both = known.has @ indicator
     overlap = both / (known.has.sum(axis=1) + len(bag) - both)
     best = overlap.max()
     if best == 0:

@@ -18,7 +18,7 @@ import yaml
 
 from vljepa_ros.data import questions as general
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.questions import ANSWERS, UNKNOWN, YES_NO, Question, pick
+from vljepa_ros.data.questions import ANSWERS, UNKNOWN, YES_NO, LabeledQuestion, pick
 from vljepa_ros.data.simulators.mwstream.meanings import doing, sentences
 from vljepa_ros.data.simulators.mwstream.tasks import (
     COLOR_NAMES,
@@ -131,12 +131,12 @@ class _QuestionMaker:
         *slots: str,
         candidates: tuple[str, ...] = (),
         **named: str,
-    ) -> Question:
+    ) -> LabeledQuestion:
         """Return a question with a random prompt of its topic.
 
         Args:
             topic: One of `TOPICS`.
-            kind: Kind of the question (see `Question`).
+            kind: Kind of the question (see `LabeledQuestion`).
             meaning: Concept id of the answer.
             full: Answer as a full sentence, or ''.
             *slots: Values of the placeholders {} in the prompt.
@@ -144,11 +144,11 @@ class _QuestionMaker:
             **named: Values of the named placeholders in the prompt.
         """
         prompt = pick(prompts(topic, self.which), self.rng).format(*slots, **named)
-        return Question(prompt, answers(meaning)[0], meaning, kind, candidates, topic, full)
+        return LabeledQuestion(prompt, answers(meaning)[0], meaning, kind, candidates, topic, full)
 
     def yes_no(
         self, topic: str, true: bool, statement: str, *slots: str, **named: str
-    ) -> Question:
+    ) -> LabeledQuestion:
         """Return a yes/no question with a random prompt of its topic.
 
         Args:
@@ -158,41 +158,41 @@ class _QuestionMaker:
             *slots: Values of the placeholders {} in the prompt.
             **named: Values of the named placeholders in the prompt.
         """
-        said = 'yes' if true else 'no'
+        answer = 'yes' if true else 'no'
         full = f'yes, {statement}' if true else f'no, it is not so that {statement}'
-        return self.ask(topic, 'yes/no', said, full, *slots, candidates=YES_NO, **named)
+        return self.ask(topic, 'yes/no', answer, full, *slots, candidates=YES_NO, **named)
 
-    def unknown(self, question: Question) -> Question:
+    def unknown(self, question: LabeledQuestion) -> LabeledQuestion:
         """Return the same question with the answer `unknown`."""
-        said = answers(UNKNOWN)[0]
-        return Question(
-            question.prompt, said, UNKNOWN, question.kind, question.candidates, question.topic
+        answer = answers(UNKNOWN)[0]
+        return LabeledQuestion(
+            question.prompt, answer, UNKNOWN, question.kind, question.candidates, question.topic
         )
 
     def pick(self, values: Any) -> str:
         """Draw one of `values` at random."""
         return pick(tuple(values), self.rng)
 
-    def light(self) -> Question:
+    def light(self) -> LabeledQuestion:
         """Return a yes/no question about the light: is it on, or is it dark?"""
         lit = self.item.light
         if self.rng.random() < 0.5:
             return self.yes_no('light', lit, 'the light is on')
         return self.yes_no('dark', not lit, 'it is dark')
 
-    def covered(self) -> Question:
+    def covered(self) -> LabeledQuestion:
         """Return a yes/no question about the camera: is it covered?"""
         return self.yes_no('covered', self.item.covered, 'the camera is covered')
 
-    def rest(self) -> Question:
+    def rest(self) -> LabeledQuestion:
         """Return a yes/no question about the arm: is it at rest?"""
         return self.yes_no('rest', self.item.phase == 'rest', 'the arm is at rest')
 
-    def moving(self) -> Question:
+    def moving(self) -> LabeledQuestion:
         """Return a yes/no question about the robot: is it moving?"""
         return self.yes_no('moving', self.item.phase != 'rest', 'the robot is moving')
 
-    def doing(self, true: bool) -> Question | None:
+    def doing(self, true: bool) -> LabeledQuestion | None:
         """Return a yes/no question about the robot's action; None if the answer is ambiguous.
 
         The answer is yes if `true`. Otherwise, the question is about another task, often with the
@@ -205,14 +205,14 @@ class _QuestionMaker:
             act = doing(task, item.colour)
             return self.yes_no('doing', true, f'the robot is {act}', act)
         if phase == 'reach':
-            said = thing if true else f'{item.colour} {self._other_object()}'
-            return self.yes_no('reaching', true, f'the arm moves toward the {said}', said)
+            claimed = thing if true else f'{item.colour} {self._other_object()}'
+            return self.yes_no('reaching', true, f'the arm moves toward the {claimed}', claimed)
         if true or phase == 'contact':  # it is ambiguous whether contact belongs to the task
             return None
         act = doing(item.task, item.colour)
         return self.yes_no('doing', False, f'the robot is {act}', act)
 
-    def finished(self) -> Question | None:
+    def finished(self) -> LabeledQuestion | None:
         """Return a yes/no question: is the task finished? None if the images do not show it."""
         item = self.item
         if not TASKS[item.task].after or item.phase not in ('rest', 'act', 'done'):
@@ -221,7 +221,7 @@ class _QuestionMaker:
         done = item.phase == 'done'
         return self.yes_no('finished', done, f'the robot has finished {act}', act)
 
-    def state(self, true: bool) -> Question | None:
+    def state(self, true: bool) -> LabeledQuestion | None:
         """Return a yes/no question about the object's state; None if its states have no names.
 
         The question is about the current state if `true`, otherwise about the opposite state.
@@ -231,11 +231,11 @@ class _QuestionMaker:
         other = state_words(item.object, opposite(item.task, item.object_state))
         if not now or not other:
             return None
-        said = now if true else other
+        claimed = now if true else other
         name = item.object if self.rng.random() < 0.5 else f'{item.colour} {item.object}'
-        return self.yes_no('state', true, f'the {name} is {said}', name, state=said)
+        return self.yes_no('state', true, f'the {name} is {claimed}', name, state=claimed)
 
-    def present(self, true: bool) -> Question | None:
+    def present(self, true: bool) -> LabeledQuestion | None:
         """Return a yes/no question: is a distractor on the table?
 
         If `true`, the question is about the annotation's distractor; None if there is none.
@@ -244,17 +244,17 @@ class _QuestionMaker:
         item = self.item
         if true and not item.thing:
             return None
-        said = item.thing
-        while not true and said == item.thing:
+        claimed = item.thing
+        while not true and claimed == item.thing:
             color, kind = self.pick(COLOR_NAMES), self.pick(THINGS)
             if item.thing and self.rng.random() < 0.6:  # hard negative: one word differs
                 own = item.thing.split()
-                said = f'{own[0]} {kind}' if self.rng.random() < 0.5 else f'{color} {own[1]}'
+                claimed = f'{own[0]} {kind}' if self.rng.random() < 0.5 else f'{color} {own[1]}'
             else:
-                said = f'{color} {kind}'
-        return self.yes_no('present', true, f'there is a {said} on the table', said)
+                claimed = f'{color} {kind}'
+        return self.yes_no('present', true, f'there is a {claimed} on the table', claimed)
 
-    def color(self) -> Question:
+    def color(self) -> LabeledQuestion:
         """Return a question about the color of the task's object or of the distractor."""
         name, color = self.item.object, self.item.colour
         if self.item.thing and self.rng.random() < 0.3:
@@ -268,28 +268,28 @@ class _QuestionMaker:
             candidates=COLOR_NAMES,
         )
 
-    def object(self) -> Question:
+    def object(self) -> LabeledQuestion:
         """Return a question that asks which object the robot manipulates."""
         item = self.item
         names = {item.object}
         while len(names) < 4:  # by task frequency, to hide which one is the answer
             names.add(TASKS[self.pick(TRAIN_TASKS)].object)
-        said = tuple(sorted(f'the {item.colour} {name}' for name in names))
+        options = tuple(sorted(f'the {item.colour} {name}' for name in names))
         meaning = f'object:{item.object}:{item.colour}'
-        return self.ask('object', 'object', meaning, candidates=said)
+        return self.ask('object', 'object', meaning, candidates=options)
 
-    def thing(self) -> Question:
+    def thing(self) -> LabeledQuestion:
         """Return a question that asks which other object, if any, is on the table."""
         own = self.item.thing
         pool = [f'{c} {t}' for c in COLOR_NAMES for t in THINGS if f'{c} {t}' != own]
         wrong = [f'the {pool[i]}' for i in self.rng.permutation(len(pool))[: 3 if own else 4]]
-        said = tuple(sorted([*wrong, *([f'the {own}'] if own else [])]))
+        options = tuple(sorted([*wrong, *([f'the {own}'] if own else [])]))
         color, _, kind = own.partition(' ')
         meaning = f'object:{kind}:{color}' if own else 'nothing'
-        candidates = (*said, answers('nothing')[0])
+        candidates = (*options, answers('nothing')[0])
         return self.ask('thing', 'thing', meaning, candidates=candidates)
 
-    def absent(self) -> Question:
+    def absent(self) -> LabeledQuestion:
         """Return a question about the color or state of an absent object (answer: `unknown`)."""
         here = self.item.object
         tasks = [n for n in TRAIN_TASKS if TASKS[n].object != here]
@@ -318,7 +318,7 @@ class _QuestionMaker:
 
 def questions(
     annotation: Annotation, rng: np.random.Generator, which: str = 'train'
-) -> list[Question]:
+) -> list[LabeledQuestion]:
     """Return one question of each kind that applies to an annotation, and unanswerable ones.
 
     The first question asks for a caption.
@@ -336,7 +336,7 @@ def questions(
     found.append(asker.light())
     if annotation.phase == 'dark':
         return [*found, *unanswerable(annotation, rng, which)]
-    asked: list[Question | None] = [
+    asked: list[LabeledQuestion | None] = [
         asker.color(),
         asker.object(),
         asker.state(True),
@@ -355,7 +355,7 @@ def questions(
 
 def unanswerable(
     annotation: Annotation, rng: np.random.Generator, which: str = 'train'
-) -> list[Question]:
+) -> list[LabeledQuestion]:
     """Return two questions about an annotation with the answer `unknown`.
 
     They are about absent objects. If it is dark or the camera is covered, they are about the
@@ -369,7 +369,7 @@ def unanswerable(
     asker = _QuestionMaker(annotation, rng, which)
     if annotation.phase not in UNSEEN:
         return [asker.absent(), asker.absent()]
-    made: list[Callable[[], Question | None]] = [
+    made: list[Callable[[], LabeledQuestion | None]] = [
         asker.rest,
         asker.moving,
         lambda: asker.doing(False),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vljepa_ros.data.simulators.mwstream.cameras import (
     HELD_OUT_SHARE,
     WORKSPACE_M,
-    Camera,
+    PinholeCamera,
     Point,
     project,
 )
@@ -237,7 +237,7 @@ class Scene:
         self._renderer.close()
         self._renderer = None
 
-    def dress(self, camera: Camera, appearance: Appearance, color: str) -> None:
+    def dress(self, camera: PinholeCamera, appearance: Appearance, color: str) -> None:
         """Set camera, colors and light for the following images.
 
         Args:
@@ -251,7 +251,7 @@ class Scene:
         self.aim(camera)
         self._paint(appearance, color)
 
-    def aim(self, camera: Camera, turn_rad: tuple[float, float] = (0.0, 0.0)) -> None:
+    def aim(self, camera: PinholeCamera, turn_rad: tuple[float, float] = (0.0, 0.0)) -> None:
         """Set the camera's pose; `turn_rad` rotates the camera to the right and upward."""
         right, up = np.tan(turn_rad)
         back = camera.axes @ np.array([-right, -up, 1.0])

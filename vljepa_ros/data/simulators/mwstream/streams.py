@@ -29,7 +29,7 @@ from vljepa_ros.data.format import Annotation, StreamData
 from vljepa_ros.data.lens import Lens, Level, draw_cover, draw_light
 from vljepa_ros.data.simulators.mwstream.cameras import (
     VIEWPOINTS,
-    Camera,
+    PinholeCamera,
     draw_home,
     draw_wide,
 )
@@ -39,7 +39,7 @@ from vljepa_ros.data.simulators.mwstream.labels import (
     RATE_HZ,
     SEEN_FRAMES,
     annotate,
-    moments_of,
+    labels_of,
     stamps_ns,
 )
 from vljepa_ros.data.simulators.mwstream.record import Episode, EpisodePlan, Prop
@@ -90,7 +90,7 @@ class Shot:
         first: First frame, counted from the start of the episode.
     """
 
-    camera: Camera
+    camera: PinholeCamera
     appearance: Appearance
     format: ImageFormat = field(default_factory=ImageFormat)
     pan_rad: float = 0.0
@@ -224,13 +224,13 @@ class Director:
         if views != HOME:
             props = [_scaled(prop, draws) for prop in props]
         noise = float(draws.uniform(*(LENS_NOISE if views == HOME else WIDE_LENS_NOISE)))
-        film = Film(frames, Lens(self._size, draws, noise), light, cover, draws)
+        rendered = RenderedStream(frames, Lens(self._size, draws, noise), light, cover, draws)
         for episode, prop, own in zip(episodes, props, shots, strict=True):
-            film.add(self.scene(episode.plan.task), episode, prop, own, self._depth)
-        moments = [
-            moment
+            rendered.add(self.scene(episode.plan.task), episode, prop, own, self._depth)
+        labels = [
+            label
             for i, (episode, prop) in enumerate(zip(episodes, props, strict=True))
-            for moment in moments_of(episode, i, prop)
+            for label in labels_of(episode, i, prop)
         ][:frames]
         meta = {
             'simulator': MWSTREAM,
@@ -242,17 +242,17 @@ class Director:
             'looks': [asdict(own[0].appearance) for own in shots],
             'episodes': [_described(episode) for episode in episodes],
             'things': [asdict(prop) if prop else None for prop in props],
-            'visible': [{k: round(v, 3) for k, v in found.items()} for found in film.visible],
+            'visible': [{k: round(v, 3) for k, v in found.items()} for found in rendered.visible],
         }
         if views == CUTS:
-            meta['shots'] = film.starts
+            meta['shots'] = rendered.starts
         return StreamData(
             f'{folder_name(split, views)}-{seed:05d}',
-            np.concatenate(film.images),
+            np.concatenate(rendered.images),
             stamps_ns(frames),
-            tuple(_with_hidden(annotate(moments, light, cover), film.starts, film.visible)),
+            tuple(_with_hidden(annotate(labels, light, cover), rendered.starts, rendered.visible)),
             meta,
-            state_of(episodes, light, cover) | film.state(episodes),
+            state_of(episodes, light, cover) | rendered.state(episodes),
             quality=QUALITY,
         )
 
@@ -340,7 +340,7 @@ class Director:
         return Prop(thing, first, last)
 
 
-class Film:
+class RenderedStream:
     """Rendered frames of a stream, to which episodes are added one after another.
 
     Attributes:

@@ -16,9 +16,9 @@ from helpers.fake_simulator import film
 from helpers.waiting import eventually
 
 from vljepa_ros.core.errors import InputError, OutputError, VljepaError
-from vljepa_ros.data import generate as module
+from vljepa_ros.data import generation as module
 from vljepa_ros.data.format import read_stream, write_stream
-from vljepa_ros.data.generate import generate
+from vljepa_ros.data.generation import generate
 from vljepa_ros.data.splits import SEEDS, seed_range
 
 
@@ -174,7 +174,7 @@ def test_a_killed_process_is_reported_and_leaves_no_partial_stream(
 KILLED = """
 from pathlib import Path
 from helpers import fake_simulator
-from vljepa_ros.data import generate as module
+from vljepa_ros.data import generation as module
 if __name__ == '__main__':
     module.require_simulator = lambda split: None
     module._make = fake_simulator.make_forever

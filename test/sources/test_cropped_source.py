@@ -12,7 +12,7 @@ import pytest
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.types import Frame
 from vljepa_ros.sources.base import Damaged, Source
-from vljepa_ros.sources.cropped import CroppedSource
+from vljepa_ros.sources.cropped_source import CroppedSource
 
 
 class Two(Source):

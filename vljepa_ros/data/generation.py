@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vljepa_ros.core.errors import InputError, VljepaError
-from vljepa_ros.core.process_pool import Processes, cores
+from vljepa_ros.core.process_pool import ProcessPool, cores
 from vljepa_ros.data.atomic_folder import open_folder, remove_partial
 from vljepa_ros.data.format import read_stream, write_stream
 from vljepa_ros.data.splits import HOME, KITCHEN, VIEWS, folder_name, seed_range
@@ -136,7 +136,7 @@ def _run(work: Sequence[Work], jobs: int) -> Iterator[str]:
     if jobs <= 1:
         yield from map(_make, work)
         return
-    with Processes(jobs, ADVICE) as processes:
+    with ProcessPool(jobs, ADVICE) as processes:
         yield from processes.map(_make, work)
 
 

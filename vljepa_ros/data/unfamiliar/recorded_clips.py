@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.images import fit
-from vljepa_ros.data.unfamiliar.synthetic import MARGIN, moving
+from vljepa_ros.data.unfamiliar.synthetic_clips import MARGIN, moving
 from vljepa_ros.sources import Damaged, open_source
-from vljepa_ros.sources.opening import is_bag
+from vljepa_ros.sources.factory import is_bag
 
 Frames = NDArray[np.uint8]
 

@@ -147,7 +147,7 @@ def make(kind: str, seed: int, count: int, size: int) -> Frames:
     rng = np.random.default_rng([seed, 11])
     names = sorted(SCENES[kind])
     scene = SCENES[kind][names[seed % len(names)]]
-    return _Film(scene, rng, size).frames(count)
+    return _SceneRenderer(scene, rng, size).frames(count)
 
 
 def require(kind: str) -> None:
@@ -161,7 +161,7 @@ def require(kind: str) -> None:
         )
 
 
-class _Film:
+class _SceneRenderer:
     """Renderer of one scene with a random camera, light and movement."""
 
     def __init__(self, scene: SceneFile, rng: np.random.Generator, size: int) -> None:
@@ -181,7 +181,7 @@ class _Film:
 
     def frames(self, count: int) -> Frames:
         """Render a clip (count, S, S, 3) uint8."""
-        mujoco, film = self._mujoco, []
+        mujoco, images = self._mujoco, []
         renderer = Renderer(self._model, self._size)
         try:
             for index in range(count):
@@ -190,10 +190,10 @@ class _Film:
                 mujoco.mj_camlight(self._model, self._data)
                 renderer.update(self._data, self._camera)
                 self._add_backdrop(renderer.scene)
-                film.append(renderer.image())
+                images.append(renderer.image())
         finally:
             renderer.close()
-        return np.stack(film)
+        return np.stack(images)
 
     def _dress(self, rng: np.random.Generator) -> None:
         level = float(rng.uniform(0.75, 1.2))

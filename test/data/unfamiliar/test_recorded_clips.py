@@ -10,7 +10,7 @@ import pytest
 from helpers.numbered_recordings import bag, image_folder, numbers, rows, video
 
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.data.unfamiliar.recorded import clips_of
+from vljepa_ros.data.unfamiliar.recorded_clips import clips_of
 
 FRONT, REAR = '/front/image_raw/compressed', '/rear/image_raw/compressed'
 

@@ -17,7 +17,7 @@ from vljepa_ros.cli.main import main
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.evaluate.matching import f1
 from vljepa_ros.evaluate.outcomes import Outcomes, f1_outcomes, unique
-from vljepa_ros.evaluate.paired import compare
+from vljepa_ros.evaluate.paired_comparison import compare
 from vljepa_ros.evaluate.statistics import mean
 
 
