@@ -142,19 +142,21 @@ def test_another_camera_does_not_make_a_camera_forget() -> None:
 def test_a_looping_bag_leaves_nothing_of_the_future() -> None:
     memory = Memory('m')
     both = [key(), key('Other?')]
-    for of in both:
-        for second in range(20):
-            memory.record(hop(second, of=of))
-        memory.change(change(0, 0, reason=Reason.FIRST, of=of))
-        memory.change(change(10, 1, 'blue', before=(0, 10, 'red'), of=of))
-    for second in range(3):
+    for second in range(20):
         for of in both:
             memory.record(hop(second, of=of))
     for of in both:
-        memory.change(change(0, 2, before=(10, 19, 'blue'), reason=Reason.RESET, of=of))
-    assert spans(memory) == [(0, 2)]
-    assert [hops_left(memory, of) for of in both] == [3, 3]
-    assert recalled(memory) == [(0, 2, ['red'])]
+        memory.change(change(0, 0, reason=Reason.FIRST, of=of))
+        memory.change(change(10, 1, 'blue', before=(0, 10, 'red'), of=of))
+    for second in range(12):
+        for of in both:
+            memory.record(hop(second, of=of))
+            if second == 0:
+                reset = change(0, 2, before=(10, 19, 'blue'), reason=Reason.RESET, of=of)
+                memory.change(reset)
+    assert spans(memory) == [(0, 11)]
+    assert [hops_left(memory, of) for of in both] == [12, 12]
+    assert recalled(memory) == [(0, 11, ['red'])]
 
 
 def test_a_loop_with_two_prompts_keeps_the_start_of_each() -> None:
@@ -200,8 +202,108 @@ def test_a_jump_back_keeps_the_data_before_it() -> None:
     memory.change(change(15, 2, before=(5, 15, 'blue')))
     memory.record(hop(8))
     memory.change(change(8, 3, before=(15, 19, 'red'), reason=Reason.RESET))
-    assert spans(memory) == [(0, 5), (6, 8)]
-    assert recalled(memory)[-1][1] == 8
+    for second in range(9, 19):
+        memory.record(hop(second))
+    assert spans(memory) == [(0, 5), (6, 18)]
+    assert recalled(memory)[-1][1] == 18
+
+
+def seconds_left(memory: Memory, of: StreamKey | None = None) -> list[int]:
+    return [stamp_ns // S for stamp_ns in memory._streams[of or key()].hops.stamps_ns.tolist()]
+
+
+def test_stamps_of_the_future_expire_nothing() -> None:
+    month = 30 * 86_400
+    memory = Memory('m', MemorySettings(kept_s=1000.0, hops_kept_s=500.0))
+    for second in range(60):
+        memory.record(hop(second))
+    for second in range(60, 75):
+        memory.record(hop(second + month))
+    for second in range(75, 120):
+        memory.record(hop(second))
+    assert seconds_left(memory) == [*range(60), *range(75, 120)]
+    for second in range(120, 601):  # the ages are those of the right stamps
+        memory.record(hop(second))
+    assert seconds_left(memory)[0] == 100
+
+
+def test_a_clock_that_is_set_forward_counts_when_its_stamps_have_lasted() -> None:
+    day = 86_400
+    memory = Memory('m', MemorySettings(kept_s=1000.0, hops_kept_s=700.0))
+    for second in range(60):
+        memory.record(hop(second))
+    for second in range(day, day + 600):
+        memory.record(hop(second))
+    assert seconds_left(memory)[:60] == list(range(60))
+    memory.record(hop(day + 600))
+    assert seconds_left(memory) == list(range(day, day + 601))
+
+
+def test_stamps_later_than_the_clock_expire_nothing_however_long_they_last() -> None:
+    month, now = 30 * 86_400, [0]
+    memory = Memory('m', MemorySettings(kept_s=5000.0, hops_kept_s=4000.0), now=lambda: now[0])
+    for second in range(2000):
+        now[0] = second * S
+        memory.record(hop(second + (month if second >= 60 else 0)))
+    assert seconds_left(memory)[:60] == list(range(60))
+
+
+def test_a_few_stamps_of_the_past_delete_nothing() -> None:
+    memory = Memory('m')
+    memory.change(change(1000, 0, reason=Reason.FIRST))
+    for second in range(1000, 1060):
+        memory.record(hop(second))
+    for second in range(5):
+        memory.record(hop(second, 'blue'))
+        if second == 1:
+            memory.change(change(0, 1, 'blue', (1000, 1059, 'red'), Reason.RESET))
+            memory.event(words(1, 'it is blue'))
+    memory.commit()
+    assert "'camera': stamps went back by 1,05" in memory.problem
+    for second in range(1065, 1070):
+        memory.record(hop(second))
+        if second == 1066:
+            memory.change(change(1065, 2, 'red', (0, 4, 'blue'), Reason.RESET))
+    memory.commit()
+    memory.commit()
+    assert memory.problem == ''
+    assert seconds_left(memory) == [*range(1000, 1060), *range(1065, 1070)]
+    assert [m.text for m in memory.search(FakeLanguage(), 'blue')] == ['', '']
+
+
+def test_live_data_is_not_replaced_by_stamps_that_contradict_the_clock() -> None:
+    """The camera starts again without its clock, for long."""
+    now = [0]
+    memory = Memory('m', now=lambda: now[0])
+    for second in range(5000, 5060):
+        now[0] = second * S
+        memory.record(hop(second))
+    for second in range(100):
+        now[0] = (5060 + second) * S
+        memory.record(hop(second))
+    memory.commit()
+    assert 'clock not set' in memory.problem
+    memory.record(hop(5160))
+    assert seconds_left(memory) == [*range(5000, 5060), 5160]
+
+
+def test_a_short_loop_is_stored_once_its_stamps_have_lasted() -> None:
+    memory = Memory('m')
+    for second in range(20):
+        memory.record(hop(second))
+    for _ in range(4):
+        for second in range(6):
+            memory.record(hop(second, 'blue'))
+    assert seconds_left(memory) == list(range(6))
+
+
+def test_of_two_cameras_the_older_data_goes_first_whatever_their_clocks_say() -> None:
+    memory = Memory('m', MemorySettings(most_bytes=100_000))
+    for second in range(4000):
+        memory.record(hop(second, of=key(source='unset')))
+        memory.record(hop(1_700_000_000 + second, of=key(source='set')))
+    unset, live = (hops_left(memory, key(source=name)) for name in ('unset', 'set'))
+    assert abs(unset - live) < 10 and unset > 800
 
 
 def test_a_gap_keeps_the_segment_before_it() -> None:

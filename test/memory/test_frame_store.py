@@ -287,6 +287,34 @@ def test_stamps_from_an_unset_clock_delete_no_frames(tmp_path: Path) -> None:
     assert frame_store.problem == '' and everything(frame_store) == [*range(10), 0, 1, 2]
 
 
+def test_frames_of_the_future_delete_none_and_raise_no_bar(tmp_path: Path) -> None:
+    path, month = tmp_path / 'frames.db', 30 * 86_400 * 1000 * MS
+    frame_store = FrameStore(FACTS, FrameStoreSettings(kept_s=100.0), path)
+    add(frame_store, range(128))
+    add(frame_store, range(128, 143), reset_count=1, start=month)
+    add(frame_store, range(143, 192), reset_count=2)
+    assert everything(frame_store) == [*range(128), *range(143, 192)]
+    add(frame_store, range(192, 207), reset_count=3, start=month)
+    frame_store.close()
+    frame_store = FrameStore(FACTS, FrameStoreSettings(kept_s=100.0), path)
+    add(frame_store, range(300, 310), reset_count=7)
+    frame_store.commit()
+    assert frame_store.problem == ''
+    assert everything(frame_store) == [*range(128), *range(143, 192), *range(300, 310)]
+
+
+def test_frames_of_the_past_delete_none_until_they_have_lasted() -> None:
+    frame_store = FrameStore(FACTS)
+    add(frame_store, range(1000, 1100))
+    add(frame_store, range(50), reset_count=1)
+    frame_store.commit()
+    assert "'camera': stamps went back by 2" in frame_store.problem
+    add(frame_store, range(1150, 1160), reset_count=2)
+    assert everything(frame_store) == [*range(1000, 1100), *range(1150, 1160)]
+    add(frame_store, range(60), reset_count=3)  # a bag that is played again
+    assert everything(frame_store) == list(range(60))
+
+
 def test_frames_for_another_model_are_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
     frame_store = FrameStore(FACTS, path=path)

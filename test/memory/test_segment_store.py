@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -130,13 +131,64 @@ def test_stamps_from_an_unset_clock_delete_no_stored_data(tmp_path: Path) -> Non
     memory.commit()
     assert "'camera'" in memory.problem and '1,699,999,904 s' in memory.problem
     assert [m.start_ns // S for m in found(memory)] == [late]
-    memory.record(hop(late + 60, 'blue'))  # now it is set
-    memory.record(hop(late + 30, 'blue'))  # data of this process is not older data of the file
+    memory.record(hop(late + 600, 'blue'))  # now it is set
+    memory.record(hop(late + 300, 'blue'))  # data of this process is not older data of the file
     memory.commit()
     assert memory.problem == ''
     memory.close()
     stamps = Memory('m', store=Store(path)).recall('', late * S, 0, 'What?')
-    assert stamps is not None and stamps.seen[-1].end_ns == (late + 30) * S
+    assert stamps is not None and stamps.seen[-1].end_ns == (late + 300) * S
+
+
+def test_stamps_of_the_future_in_the_file_raise_no_bar(tmp_path: Path) -> None:
+    """The process ends while stamps are a month ahead."""
+    path, month = tmp_path / 'memory.db', 30 * 86_400
+    memory = Memory('m', store=Store(path))
+    memory.change(begun(1000, 0, 'red'))
+    for second in range(1000, 1060):
+        memory.record(hop(second, 'red'))
+    for second in range(1060, 1065):
+        memory.record(hop(second + month, 'red'))
+    reset = begun(1060 + month, 1, 'red', 'red').previous
+    memory.change(
+        dataclasses.replace(
+            begun(1060 + month, 1, 'red', 'red'),
+            reason=Reason.RESET,
+            previous=dataclasses.replace(reset, start_ns=1000 * S, end_ns=1059 * S),
+        )
+    )
+    memory.close()
+
+    memory = Memory('m', store=Store(path))
+    for second in range(1100, 1120):
+        memory.record(hop(second, 'red'))
+    memory.commit()
+    assert memory.problem == ''
+    memory.close()
+    stamps = Store(path, read_only=True).hops(KEY).stamps_ns // S
+    assert stamps.tolist() == [*range(1000, 1060), *range(1100, 1120)]
+
+
+def test_a_month_of_wrong_stamps_raises_no_bar_if_the_clock_is_set(tmp_path: Path) -> None:
+    path, month = tmp_path / 'memory.db', 30 * 86_400
+    today = time.time_ns() // S
+    memory = Memory('m', store=Store(path))
+    for second in range(today, today + 20):
+        memory.record(hop(second + month, 'red'))
+    for second in range(today - 100, today):
+        memory.record(hop(second, 'red'))
+    for second in range(today, today + 20):
+        memory.record(hop(second + month, 'red'))
+    memory.close()
+    memory = Memory('m', store=Store(path), now=lambda: (today + 60) * S)
+    memory.record(hop(today + 60, 'red'))
+    memory.commit()
+    assert memory.problem == ''
+    memory.close()
+    memory = Memory('m', store=Store(path), now=lambda: 0)  # the clock is not set
+    memory.record(hop(60, 'red'))
+    memory.commit()
+    assert 'not recording' in memory.problem
 
 
 def test_a_segment_that_runs_over_a_restart_is_one(tmp_path: Path) -> None:
@@ -245,7 +297,7 @@ def test_vectors_of_another_model_are_kept_as_long_as_ones_own(
             memory.record(hop(second, key=other))
         memory.commit()
         assert left() == expected
-    for second in range(320, 400):
+    for second in range(150, 400):
         memory.record(hop(second, key=other))
     memory.commit()
     assert left() == (0, 0)

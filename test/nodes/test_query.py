@@ -761,6 +761,41 @@ def test_a_watch_waits_until_the_condition_holds_in_some_hops(bench: Bench) -> N
     assert watcher.result(handle).result.moment.end == stamp(START_NS + 3 * 200 * MS)
 
 
+def test_a_watch_times_out_without_a_clock_and_reports_that_it_is_missing(bench: Bench) -> None:
+    watcher = Watcher(bench, use_sim_time=True)  # and /clock has no publisher
+    handle = watcher.goal(condition='it is blue', timeout=Duration(nanosec=200 * MS))
+    result = watcher.result(handle).result
+    assert (result.fired, result.error_code) == (False, Watch.Result.TIMEOUT)
+    assert '/clock' in result.message
+
+
+def test_a_watch_outlives_the_first_clock_message(bench: Bench) -> None:
+    """ROS time jumps from 0 to the time of the bag."""
+    watcher = Watcher(bench, use_sim_time=True)
+    clock = bench.publisher(Clock, '/clock')
+    handle = watcher.goal(condition='it is blue', timeout=Duration(sec=1000))
+    clock.publish(Clock(clock=stamp(START_NS + 10**13)))
+    eventually(lambda: watcher.node.now_ns() > 0)
+    watcher.hops.publish(hop('blue', 0))
+    assert watcher.result(handle).result.fired
+
+
+def test_a_month_of_future_stamps_lets_the_memory_forget_nothing(
+    bench: Bench, tmp_path: Path
+) -> None:
+    path = tmp_path / 'memory.db'
+    watcher = Watcher(bench, memory_path=str(path), memory_kept=100.0, memory_hops_kept=100.0)
+    month = 30 * 86_400 * 5
+    numbers = [*range(100), *(n + month for n in range(100, 115)), *range(115, 130)]
+    for count, n in enumerate(numbers, 1):
+        watcher.hops.publish(hop('red', n, reset_count=n // month))
+        eventually(lambda count=count: watcher.node.health.counts['embeddings'] == count)
+    bench.do(watcher.node, watcher.node.bring_down)
+    key = StreamKey('camera', 'What?', fake_models.FACTS.model_id)
+    stamps = Store(path, read_only=True).hops(key).stamps_ns
+    assert stamps.tolist() == [START_NS + n * 200 * MS for n in (*range(100), *range(115, 130))]
+
+
 def test_a_watch_fires_when_the_condition_holds(bench: Bench) -> None:
     watcher = Watcher(bench)
     handle = watcher.goal(condition='it is blue')

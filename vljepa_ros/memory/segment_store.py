@@ -174,6 +174,11 @@ class Store:
 
     # Reading.
 
+    @property
+    def written_ns(self) -> int:
+        """Wall-clock time of the last write before the file was opened; 0 for a new file."""
+        return self._base.written_ns
+
     def streams(self) -> list[StreamKey]:
         """Return the keys of all streams that were ever stored, in order of creation."""
         rows = self._base.read('SELECT source, prompt, model_id FROM streams ORDER BY id')

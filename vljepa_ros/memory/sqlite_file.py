@@ -56,6 +56,7 @@ class Database:
         self._migrations = migrations or {}
         if path is not None and read_only and not path.is_file():
             raise InputError(f'{path}: {"it is a folder" if path.is_dir() else "no such file"}')
+        self.written_ns = _written_ns(path)  # wall-clock time of the last write before
         self._lock = None if read_only or path is None else _lock(path)
         try:
             self._base = _connect(path, read_only)
@@ -191,3 +192,9 @@ def _lock(path: Path) -> IO[str]:
 def _is_full(path: Path | None) -> bool:
     folder = path.parent if path else None
     return folder is not None and folder.is_dir() and shutil.disk_usage(folder).free < ROOM
+
+
+def _written_ns(path: Path | None) -> int:
+    """Return the time of the last write to a file and its log; 0 if there is no file."""
+    files = [path, path.with_name(f'{path.name}-wal')] if path else []
+    return max((file.stat().st_mtime_ns for file in files if file.is_file()), default=0)

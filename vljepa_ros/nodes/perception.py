@@ -57,7 +57,8 @@ class PerceptionNode(VljepaNode):
     def open_storage(self, facts: ModelFacts, values: dict[str, Any]) -> FrameStore:
         """Open the frame store: the file `frames_path`, or RAM if the path is empty."""
         settings, path = parameters.frame_store_settings(values), values['frames_path']
-        return FrameStore(facts, settings, Path(path).expanduser() if path else None)
+        file = Path(path).expanduser() if path else None
+        return FrameStore(facts, settings, file, self.now_ns)
 
     def setup(self) -> None:
         """Create the Perceiver, the cameras and the publishers."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from vljepa_ros.sources.base import Damaged, Source
 from vljepa_ros.sources.names import camera_names
 
 RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+FIRST = 100  # images whose stamps are compared to find the start
+DAY_NS = 86_400 * 10**9
 STORAGE = ('.mcap', '.db3')
 
 
@@ -195,6 +199,23 @@ class BagSource(Source):
         self.total = sum(topic.count for topic in self.topics)
         self._unpack = unpacker()
         self._find_start()
+        self.start_ns = self._plausible_start()
+
+    def _plausible_start(self) -> int:
+        """Return `start_ns`, or the first stamp of most images if they are a day or more apart.
+
+        The first images of a recording can have stamps of a clock that was not set yet.
+        """
+        stamps_ns = list[int]()
+        for message in islice(self.bag.messages(self.topics), FIRST):
+            with suppress(InputError):  # reported as `Damaged`
+                stamps_ns.append(stamp_of(message.data))
+
+        def group(start_ns: int) -> list[int]:
+            return [t for t in stamps_ns if abs(t - start_ns) < DAY_NS]
+
+        largest = max((group(t) for t in stamps_ns), key=len, default=[])
+        return largest[0] if len(largest) > len(group(self.start_ns)) else self.start_ns
 
     def items(self) -> Iterator[Frame | Damaged]:
         """Iterate over recorded frames, with a `Damaged` in place of each unreadable image."""
