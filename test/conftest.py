@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +62,41 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(database, '_connect', refuse)
     monkeypatch.setattr(database, 'ROOM', 1 << 60)  # more than any disk has
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """A disk for all databases, which a test can fill and empty."""
+    from vljepa_ros.memory import write_queue
+
+    disk, execute = Disk(), write_queue._execute
+
+    def write(base: sqlite3.Connection, batch: Any) -> None:
+        disk.moves.wait(60.0)
+        if disk.is_full:
+            error = sqlite3.OperationalError('database or disk is full')
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        execute(base, batch)
+
+    monkeypatch.setattr(write_queue, '_execute', write)
+    return disk
+
+
+@dataclass
+class Disk:
+    """Whether writes to the disk fail (`is_full`) or do not end (`hang`)."""
+
+    is_full: bool = False
+    moves: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.moves.set()
+
+    def hang(self) -> None:
+        """Let the next writes wait until `go_on`."""
+        self.moves.clear()
+
+    def go_on(self) -> None:
+        """End all waits."""
+        self.moves.set()

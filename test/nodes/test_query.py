@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import array
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -36,7 +37,6 @@ from vljepa_ros.msg import (
     ModelInfo,
     Moment,
     SemanticEmbedding,
-    TextEvent,
 )
 from vljepa_ros.srv import Predict, Query, Search
 
@@ -520,26 +520,43 @@ def test_a_file_that_is_not_a_memory_fails_configure_with_one_line(
     assert line.startswith('cannot configure: ') and 'notes cannot be used: ' in line
 
 
-def test_a_full_disk_sets_a_condition_and_the_node_continues(bench: Bench, tmp_path: Path) -> None:
+def test_a_full_disk_sets_a_condition_and_the_node_continues(
+    bench: Bench, tmp_path: Path, disk: Any
+) -> None:
     counter = Counter(bench, memory_path=str(tmp_path / 'memory.db'))
-    base = counter.node._memory._store._base
-    [(pages,)] = base.read('PRAGMA page_count')
-    base.read(f'PRAGMA max_page_count = {pages}')
+    disk.is_full = True
     counter.fill_memory()
-    long = TextEvent(
-        source='camera',
-        prompt='What?',
-        model_id=fake_models.FACTS.model_id,
-        session_id='s',
-        segment_id=0,
-        text='red ' * 10_000,
-    )
-    bench.publisher(TextEvent, 'text_event', LATCHED).publish(long)
     status = bench.status(counter.node, lambda s: 'disk is full' in s.message)
     assert status.level == b'\x01'
     assert bench.call(Search, 'search', Search.Request(text='red')).success
-    base.read('PRAGMA max_page_count = 100000')
+    disk.is_full = False
     bench.status(counter.node, lambda s: s.level == b'\x00')
+
+
+def test_questions_and_the_stream_do_not_wait_for_a_locked_file(
+    bench: Bench, tmp_path: Path
+) -> None:
+    path = tmp_path / 'memory.db'
+    counter = Counter(bench, seen('red'), memory_path=str(path))
+    counter.fill_memory()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute('BEGIN IMMEDIATE')
+    hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
+    began_s = time.monotonic()
+    for number in range(20, 120):
+        hops.publish(hop('blue', number))
+        if number % 10 == 0:
+            assert counter.ask('What?').success
+            assert counter.remembered()
+    eventually(lambda: counter.node.health.counts['embeddings'] == 120)
+    assert counter.remembered()
+    assert time.monotonic() - began_s < 10.0
+    status = bench.status(counter.node, lambda s: 'database is locked' in s.message)
+    assert 'changes wait in RAM' in status.message
+    other.execute('ROLLBACK')
+    bench.status(counter.node, lambda s: s.level == b'\x00')
+    key = StreamKey('camera', 'What?', fake_models.FACTS.model_id)
+    eventually(lambda: len(Store(path, read_only=True).hops(key).stamps_ns) == 120)
 
 
 def test_a_disk_that_is_full_at_startup_keeps_the_memory_in_ram(

@@ -97,6 +97,7 @@ class Memory:
         self.problem, self._new_problem = '', ''
         self._retention = Retention(now)
         if store is not None:
+            store.limit_log(self._settings.most_bytes)
             self._load(store)
 
     @property
@@ -386,6 +387,11 @@ class Memory:
             for parts in ([s.hops for s in streams], [s.closed for s in streams])
         )
         return _bytes(hops, segments, self._dim)
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file and its write-ahead log in bytes; 0 if there is no file."""
+        return self._store.file_bytes if self._store is not None else 0
 
     # The store.
 

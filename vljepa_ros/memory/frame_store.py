@@ -115,6 +115,7 @@ class FrameStore:
             self._base, self._file_error = Database(None, 'footage', TABLES, VERSION), str(error)
             most = min(self._settings.most_bytes, FrameStoreSettings.most_bytes)  # RAM is scarcer
             self._settings = replace(self._settings, most_bytes=most)
+        self._base.limit_log(self._settings.most_bytes)
         self._sources: dict[str, _Source] = {}
         self._added = 0
         self._uncertain = False  # whether the cached sizes include data that was rolled back
@@ -145,11 +146,14 @@ class FrameStore:
         jpeg = _pack([slot.image for slot in tubelet])
         hop = (source, tubelet[0].stamp_ns, tubelet[-1].stamp_ns, reset_count, number)
         problem = self._retention.store(
-            source, tubelet[-1].stamp_ns, lambda: self._write(lambda: self._add(hop, jpeg))
+            source,
+            tubelet[-1].stamp_ns,
+            lambda: self._write(lambda: self._add(hop, jpeg)),
+            tubelet[0].stamp_ns - 1,  # `_add` deletes hops that overlap this one
         )
         self._new_problem = problem or self._new_problem
         self._added += 1
-        if self._added % CHECKED == 0:
+        if self._added % CHECKED == 0 and not self._base.is_behind:
             self._write(lambda: self._keep_small(source))
 
     def keep(self, change: Change) -> None:
@@ -183,6 +187,11 @@ class FrameStore:
     def held_bytes(self) -> int:
         """Size of all stored frames (JPEG) in bytes."""
         return sum(source.size for source in self._sources.values())
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file and its write-ahead log in bytes; 0 in RAM."""
+        return self._base.file_bytes
 
     @property
     def sources(self) -> tuple[str, ...]:

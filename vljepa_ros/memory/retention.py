@@ -109,13 +109,16 @@ class Retention:
             return -EVER_NS
         return camera.age_ns if self._now is None else min(camera.age_ns, self._now())
 
-    def store(self, source: str, stamp_ns: int, action: Callable[[], None]) -> str:
+    def store(
+        self, source: str, stamp_ns: int, action: Callable[[], None], after_ns: int | None = None
+    ) -> str:
         """Store a hop now or later, or refuse it.
 
         Args:
             source: Name of the camera.
             stamp_ns: Stamp of the hop.
             action: Stores the hop and deletes newer data of the camera.
+            after_ns: The action deletes data after this stamp; None: after `stamp_ns`.
 
         Returns:
             The reason why the hop is not stored now; '' if it is.
@@ -123,7 +126,8 @@ class Retention:
         camera = self._cameras.get(source)
         if camera is None:
             camera = self._cameras[source] = _Camera(stamp_ns, stamp_ns, stamp_ns)
-        if refusal := self._refusal(source, camera, stamp_ns):
+        after_ns = stamp_ns if after_ns is None else after_ns
+        if refusal := self._refusal(source, camera, after_ns):
             return refusal
         if stamp_ns < camera.trusted_ns:
             camera.hold(stamp_ns, action)

@@ -165,6 +165,7 @@ class PerceptionNode(VljepaNode):
             'skipped slots': self._perceiver.skipped_slots,
             'prompts': len(self._perceiver.prompts),
             'bytes of stored frames': self._frame_store.held_bytes,
+            'bytes of the file of frames and its log': self._frame_store.file_bytes,
         }
 
     # Stored frames and embeddings.

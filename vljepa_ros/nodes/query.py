@@ -94,7 +94,7 @@ class QueryNode(VljepaNode):
         self._memory: Memory | None = None
         self._service: QueryService | None = None
         self._sources: tuple[str, ...] = ()  # written by the model thread, replaced as a whole
-        self._stored_bytes = 0
+        self._stored_bytes = self._file_bytes = 0
         self._cameras: tuple[str, ...] | None = None  # None: no model_info received yet
         self._subscriptions_made: list[Any] = []
         self._watched: list[_PendingWatch] = []
@@ -213,6 +213,7 @@ class QueryNode(VljepaNode):
         return {
             'stored sources': ', '.join(self._sources),
             'stored bytes': f'{self._stored_bytes:,}',
+            'bytes of the file and its log': f'{self._file_bytes:,}',
             'streams of other models': str(self._memory.foreign if self._memory else 0),
             'watches': str(len(self._watched)),
             'backlog': str(self.backlog),
@@ -255,6 +256,7 @@ class QueryNode(VljepaNode):
         if self._memory is not None:
             self._memory.commit()
             self._stored_bytes = self._memory.held_bytes
+            self._file_bytes = self._memory.file_bytes
             self.condition('memory', self._memory.problem)
 
     # Questions.
