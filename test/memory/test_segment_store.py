@@ -151,14 +151,9 @@ def test_stamps_of_the_future_in_the_file_raise_no_bar(tmp_path: Path) -> None:
         memory.record(hop(second, 'red'))
     for second in range(1060, 1065):
         memory.record(hop(second + month, 'red'))
-    reset = begun(1060 + month, 1, 'red', 'red').previous
-    memory.change(
-        dataclasses.replace(
-            begun(1060 + month, 1, 'red', 'red'),
-            reason=Reason.RESET,
-            previous=dataclasses.replace(reset, start_ns=1000 * S, end_ns=1059 * S),
-        )
-    )
+    reset = begun(1060 + month, 1, 'red', 'red')
+    before = Segment(0, 1000 * S, 1059 * S)
+    memory.change(dataclasses.replace(reset, reason=Reason.RESET, previous=before))
     memory.close()
 
     memory = Memory('m', store=Store(path))

@@ -441,9 +441,8 @@ class QueryNode(VljepaNode):
         It counts ROS time, so that a watch does not time out in a paused bag. Without /clock, ROS
         time stands still, and its first message is a jump; the timer then counts steady time.
         """
-        end, clock = TIMEOUT, None
-        if not self.now_ns():
-            end, clock = TIMEOUT_WITHOUT_CLOCK, self.steady
+        clock = None if self.now_ns() else self.steady
+        end = TIMEOUT if clock is None else TIMEOUT_WITHOUT_CLOCK
         return self.create_timer(
             timeout_s, lambda: watched.end(*end), callback_group=self.group, clock=clock
         )
