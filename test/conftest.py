@@ -48,7 +48,7 @@ def tiny(tiny_folder: Path) -> object:
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> object:
-    """Return a disk for the databases that the test opens; it can be filled."""
+    """Return a disk for the databases that the test opens; it can be full or hang."""
     from helpers.full_disk import Disk
 
     return Disk(monkeypatch)

@@ -230,6 +230,24 @@ def test_ask_answers_about_the_requested_span(
     assert found['answer'] == f'the scene is {color}' and found['stamp'] == stamp
 
 
+def test_images_with_stamps_of_the_future_do_not_end_a_span(vljepa: Run, tmp_path: Path) -> None:
+    rows, month_ns = bags.colors(['red', 'blue'], 40), 30 * 86_400 * 10**9
+    rows[10:25] = [
+        (topic, log_ns, bags.compressed(log_ns + month_ns, message.data))
+        for topic, log_ns, message in rows[10:25]
+    ]
+    found = vljepa('ask', bags.write(tmp_path / 'odd', rows), 'What?', '--at', '7', '--json')
+    assert found.json['answer'] == 'the scene is blue' and found.json['stamp'] == 6.9
+
+
+def test_times_count_from_the_first_plausible_stamp(vljepa: Run, tmp_path: Path) -> None:
+    rows = bags.colors(['red', 'blue'], 40)
+    topic, log_ns, message = rows[0]
+    rows[0] = topic, log_ns, bags.compressed(0, message.data)
+    found = vljepa('annotate', bags.write(tmp_path / 'unset', rows), '--json')
+    assert [line['start'] for line in found.lines] == [0.1, 3.9]
+
+
 def test_ask_without_a_time_evaluates_the_whole_recording(vljepa: Run, bag: Path) -> None:
     found = vljepa('ask', bag, '', '--candidate', 'red', '--candidate', 'green', '--json').json
     vectors = {c: np.eye(8)[list(COLORS).index(c)] for c in ('red', 'blue', 'green')}

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import pytest
 from helpers.fake_models import COLORS, FakeLanguage, color_vector
@@ -149,21 +151,23 @@ def test_stamps_of_another_camera_do_not_delete_data() -> None:
 def test_a_looping_bag_deletes_later_data() -> None:
     memory = Memory('m')
     both = [key(), key('Other?')]
-    for of in both:
-        for second in range(20):
-            memory.record(hop(second, of=of))
-        memory.change(change(0, 0, reason=Reason.FIRST, of=of))
-        memory.change(change(10, 1, 'blue', before=(0, 10, 'red'), of=of))
-    for second in range(3):
+    for second in range(20):
         for of in both:
             memory.record(hop(second, of=of))
     for of in both:
-        memory.change(change(0, 2, before=(10, 19, 'blue'), reason=Reason.RESET, of=of))
-    assert spans(memory) == [(0, 2)]
+        memory.change(change(0, 0, reason=Reason.FIRST, of=of))
+        memory.change(change(10, 1, 'blue', before=(0, 10, 'red'), of=of))
+    for second in range(12):
+        for of in both:
+            memory.record(hop(second, of=of))
+            if second == 0:
+                reset = change(0, 2, before=(10, 19, 'blue'), reason=Reason.RESET, of=of)
+                memory.change(reset)
+    assert spans(memory) == [(0, 11)]
     for of in both:
         assert recalled_prompt(memory, of.prompt) == of.prompt
-        assert recalled(memory, prompt=of.prompt) == [(0, 2, ['red'])]
-    assert memory.held_bytes == bytes_of(6)
+        assert recalled(memory, prompt=of.prompt) == [(0, 11, ['red'])]
+    assert memory.held_bytes == bytes_of(24)
 
 
 def test_a_loop_with_two_prompts_keeps_the_start_of_each() -> None:
@@ -209,8 +213,120 @@ def test_a_jump_back_keeps_the_data_before_it() -> None:
     memory.change(change(15, 2, before=(5, 15, 'blue')))
     memory.record(hop(8))
     memory.change(change(8, 3, before=(15, 19, 'red'), reason=Reason.RESET))
-    assert spans(memory) == [(0, 5), (6, 8)]
-    assert recalled(memory)[-1][1] == 8
+    for second in range(9, 19):
+        memory.record(hop(second))
+    assert spans(memory) == [(0, 5), (6, 18)]
+    assert recalled(memory)[-1][1] == 18
+
+
+def has_hops(memory: Memory, seconds: Iterable[int]) -> bool:
+    """Return whether hops of all these seconds are stored."""
+    return all(memory.recall('', second * S, second * S + 1, '') for second in seconds)
+
+
+def has_only_hops(memory: Memory, seconds: Sequence[int], segments: int = 0) -> bool:
+    """Return whether hops of exactly these seconds are stored, and closed segments."""
+    return memory.held_bytes == bytes_of(len(seconds), segments) and has_hops(memory, seconds)
+
+
+def test_stamps_of_the_future_expire_nothing() -> None:
+    month = 30 * 86_400
+    memory = Memory('m', MemorySettings(kept_s=1000.0, hops_kept_s=500.0))
+    for second in range(60):
+        memory.record(hop(second))
+    for second in range(60, 75):
+        memory.record(hop(second + month))
+    for second in range(75, 120):
+        memory.record(hop(second))
+    assert has_only_hops(memory, [*range(60), *range(75, 120)])
+    for second in range(120, 601):  # the ages are those of the right stamps
+        memory.record(hop(second))
+    assert recalled(memory)[0][0] == 100
+
+
+def test_a_clock_that_is_set_forward_counts_when_its_stamps_have_lasted() -> None:
+    day = 86_400
+    memory = Memory('m', MemorySettings(kept_s=1000.0, hops_kept_s=700.0))
+    for second in range(60):
+        memory.record(hop(second))
+    for second in range(day, day + 600):
+        memory.record(hop(second))
+    assert has_hops(memory, range(60))
+    memory.record(hop(day + 600))
+    assert has_only_hops(memory, range(day, day + 601))
+
+
+def test_stamps_later_than_the_clock_expire_nothing_however_long_they_last() -> None:
+    month, now = 30 * 86_400, [0]
+    memory = Memory('m', MemorySettings(kept_s=5000.0, hops_kept_s=4000.0), now=lambda: now[0])
+    for second in range(2000):
+        now[0] = second * S
+        memory.record(hop(second + (month if second >= 60 else 0)))
+    assert has_hops(memory, range(60))
+
+
+def test_a_few_stamps_of_the_past_delete_nothing() -> None:
+    memory = Memory('m')
+    memory.change(change(1000, 0, reason=Reason.FIRST))
+    for second in range(1000, 1060):
+        memory.record(hop(second))
+    for second in range(5):
+        memory.record(hop(second, 'blue'))
+        if second == 1:
+            memory.change(change(0, 1, 'blue', (1000, 1059, 'red'), Reason.RESET))
+            memory.event(text_event(1, 'it is blue'))
+    memory.commit()
+    assert "'camera': stamps went back by 1,05" in memory.problem
+    for second in range(1065, 1070):
+        memory.record(hop(second))
+        if second == 1066:
+            memory.change(change(1065, 2, 'red', (0, 4, 'blue'), Reason.RESET))
+    memory.commit()
+    memory.commit()
+    assert memory.problem == ''
+    assert has_only_hops(memory, [*range(1000, 1060), *range(1065, 1070)], segments=1)
+    assert [m.text for m in memory.search(FakeLanguage(), 'blue')] == ['', '']
+
+
+def test_live_data_is_not_replaced_by_stamps_that_contradict_the_clock() -> None:
+    """The camera starts again without its clock, for long."""
+    now = [0]
+    memory = Memory('m', now=lambda: now[0])
+    for second in range(5000, 5060):
+        now[0] = second * S
+        memory.record(hop(second))
+    for second in range(100):
+        now[0] = (5060 + second) * S
+        memory.record(hop(second))
+    memory.commit()
+    assert 'clock not set' in memory.problem
+    memory.record(hop(5160))
+    assert has_only_hops(memory, [*range(5000, 5060), 5160])
+
+
+def test_a_short_loop_is_stored_once_its_stamps_have_lasted() -> None:
+    memory = Memory('m')
+    for second in range(20):
+        memory.record(hop(second))
+    for _ in range(4):
+        for second in range(6):
+            memory.record(hop(second, 'blue'))
+    assert has_only_hops(memory, range(6))
+
+
+def test_of_two_cameras_the_older_data_goes_first_whatever_their_clocks_say() -> None:
+    memory = Memory('m', MemorySettings(most_bytes=100_000))
+    for second in range(4000):
+        memory.record(hop(second, of=key(source='unset')))
+        memory.record(hop(1_700_000_000 + second, of=key(source='set')))
+    lengths = []
+    for source in ('unset', 'set'):
+        found = memory.recall(source, 0, 0, '')
+        assert found is not None
+        [seen] = found.seen
+        lengths.append((seen.end_ns - seen.start_ns) // S)
+    unset, live = lengths
+    assert abs(unset - live) < 10 and unset > 800
 
 
 def test_a_gap_keeps_the_segment_before_it() -> None:

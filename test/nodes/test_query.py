@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import array
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -46,7 +47,6 @@ from vljepa_ros.msg import (
     ModelInfo,
     Moment,
     SemanticEmbedding,
-    TextEvent,
 )
 from vljepa_ros.srv import Predict, Query, Search
 
@@ -533,20 +533,37 @@ def test_a_full_disk_sets_a_condition_and_the_node_continues(
     harness = QueryHarness(bench, memory_path=str(tmp_path / 'memory.db'))
     disk.fill()
     harness.fill_memory()
-    long = TextEvent(
-        source='camera',
-        prompt='What?',
-        model_id=fake_models.FACTS.model_id,
-        session_id='s',
-        segment_id=0,
-        text='red ' * 10_000,
-    )
-    bench.publisher(TextEvent, 'text_event', LATCHED).publish(long)
     status = bench.status(harness.node, lambda s: 'full' in s.message)
     assert status.level == b'\x01'
     assert bench.call(Search, 'search', Search.Request(text='red')).success
     disk.clear()
     bench.status(harness.node, lambda s: s.level == b'\x00')
+
+
+def test_questions_and_the_stream_do_not_wait_for_a_locked_file(
+    bench: Bench, tmp_path: Path
+) -> None:
+    path = tmp_path / 'memory.db'
+    harness = QueryHarness(bench, predict_color('red'), memory_path=str(path))
+    harness.fill_memory()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute('BEGIN IMMEDIATE')
+    hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
+    began_s = time.monotonic()
+    for number in range(20, 120):
+        hops.publish(hop('blue', number))
+        if number % 10 == 0:
+            assert harness.ask('What?').success
+            assert harness.stored_moments()
+    eventually(lambda: harness.node.health.counts['embeddings'] == 120)
+    assert harness.stored_moments()
+    assert time.monotonic() - began_s < 10.0
+    status = bench.status(harness.node, lambda s: 'database is locked' in s.message)
+    assert 'changes wait in RAM' in status.message
+    other.execute('ROLLBACK')
+    bench.status(harness.node, lambda s: s.level == b'\x00')
+    key = StreamKey('camera', 'What?', fake_models.FACTS.model_id)
+    eventually(lambda: len(Store(path, read_only=True).hops(key).stamps_ns) == 120)
 
 
 def test_a_disk_that_is_full_at_startup_keeps_the_memory_in_ram(
@@ -783,6 +800,39 @@ def test_a_watch_fires_after_consecutive_hops(bench: Bench) -> None:
         watcher.hops.publish(hop(color, n))
         eventually(lambda n=n: len(watcher.feedback) > n)
     assert watcher.result(handle).result.moment.end == stamp(START_NS + 3 * 200 * MS)
+
+
+def test_a_watch_times_out_without_a_clock_and_reports_that_it_is_missing(bench: Bench) -> None:
+    watcher = Watcher(bench, use_sim_time=True)  # and /clock has no publisher
+    handle = watcher.goal(condition='it is blue', timeout=Duration(nanosec=200 * MS))
+    result = watcher.result(handle).result
+    assert (result.fired, result.error_code) == (False, Watch.Result.TIMEOUT)
+    assert '/clock' in result.message
+
+
+def test_the_first_clock_message_does_not_end_a_watch(bench: Bench) -> None:
+    """ROS time jumps from 0 to the time of the bag."""
+    watcher = Watcher(bench, use_sim_time=True)
+    clock = bench.publisher(Clock, '/clock')
+    handle = watcher.goal(condition='it is blue', timeout=Duration(sec=1000))
+    clock.publish(Clock(clock=stamp(START_NS + 10**13)))
+    eventually(lambda: watcher.node.now_ns() > 0)
+    watcher.hops.publish(hop('blue', 0))
+    assert watcher.result(handle).result.fired
+
+
+def test_stamps_of_the_future_delete_no_stored_data(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / 'memory.db'
+    watcher = Watcher(bench, memory_path=str(path), memory_kept=100.0, memory_hops_kept=100.0)
+    month = 30 * 86_400 * 5
+    numbers = [*range(100), *(n + month for n in range(100, 115)), *range(115, 130)]
+    for count, n in enumerate(numbers, 1):
+        watcher.hops.publish(hop('red', n, reset_count=n // month))
+        eventually(lambda count=count: watcher.node.health.counts['embeddings'] == count)
+    bench.do(watcher.node, watcher.node.bring_down)
+    key = StreamKey('camera', 'What?', fake_models.FACTS.model_id)
+    stamps = Store(path, read_only=True).hops(key).stamps_ns
+    assert stamps.tolist() == [START_NS + n * 200 * MS for n in (*range(100), *range(115, 130))]
 
 
 def test_a_watch_fires_when_the_condition_holds(bench: Bench) -> None:

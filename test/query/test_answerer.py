@@ -186,6 +186,26 @@ def test_windows_of_a_long_span_represent_the_time_between_them() -> None:
     assert (answer.answer, answer.confidence, answer.abstained) == ('No.', 0.85, False)
 
 
+@pytest.mark.parametrize('own', [True, False])
+def test_the_future_part_of_a_span_reduces_the_confidence_in_no(own: bool) -> None:
+    """The span is from second 10 to second 40; seconds 10 to 25 have passed."""
+    answerer, both = Answerer(YesForBlue()), ['yes', 'No.']
+
+    def ask(end_s: float, color: str = 'red') -> Any:
+        second = 10**9
+        seen = [EvaluatedSpan(10 * second, 25 * second, color_vector(color))]
+        span = 10 * second, round(end_s * second)
+        if own:
+            return answerer.answer_past('?', '', seen, both, Basis.FRAMES, *span)
+        return answerer.remember('?', '', seen, both, True, *span)
+
+    assert ask(0).confidence == ask(25).confidence == ask(25.9).confidence == 0.85
+    assert ask(30).confidence == pytest.approx(0.85 * 15 / 20) and not ask(30).abstained
+    assert ask(40).abstained and ask(40).abstain_reason is AbstainReason.NOT_SEEN
+    assert ask(40).confidence == pytest.approx(0.85 / 2)
+    assert ask(40, 'blue').answer == 'yes' and ask(40, 'blue').confidence == 0.8
+
+
 @pytest.mark.parametrize('candidates', [['yes', 'no'], ['it is red', 'it is blue', 'it is green']])
 def test_duplicate_candidates_count_once(candidates: list[str]) -> None:
     answerer = Answerer(FakeLanguage())

@@ -70,6 +70,25 @@ def test_an_image_with_a_negative_stamp_is_reported_as_damaged(tmp_path: Path) -
     assert isinstance(items[1], Damaged) and 'negative' in items[1].message
 
 
+def test_first_stamps_of_an_unset_clock_do_not_move_the_start(tmp_path: Path) -> None:
+    rows = bags.colors(['red'], 40)
+    for first in (1, 15):
+        unset = [
+            (topic, log_ns, bags.compressed(n * bags.PERIOD_NS, message.data))
+            for n, (topic, log_ns, message) in enumerate(rows[:first])
+        ]
+        source = open_source(bags.write(tmp_path / f'bag{first}', unset + rows[first:]))
+        assert source.start_ns == bags.START_NS + first * bags.PERIOD_NS
+
+
+def test_a_pause_after_the_first_image_does_not_move_the_start(tmp_path: Path) -> None:
+    rows = bags.colors(['red'], 40)
+    (topic, log_ns, message), hour_ns = rows[0], 3600 * 10**9
+    early = (topic, log_ns - hour_ns, bags.compressed(log_ns - hour_ns, message.data))
+    source = open_source(bags.write(tmp_path / 'bag', [early, *rows[1:]]))
+    assert source.start_ns == bags.START_NS - hour_ns
+
+
 def test_iterating_again_restarts_from_the_beginning(tmp_path: Path) -> None:
     source = open_source(bags.write(tmp_path / 'bag', bags.colors(['red'], 3)))
     assert len(list(source)) == len(list(source)) == 3

@@ -12,6 +12,8 @@ from vljepa_ros.sources import Damaged, Source
 from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.stream.stamp_filter import StampFilter
 
+LATE = 32  # consecutive late images that end a span
+
 if TYPE_CHECKING:
     from vljepa_ros.pipeline import Pipeline
 
@@ -51,9 +53,14 @@ def hops(
     """
     problems = SourceProblems(source)
     stamp_filters: dict[str, StampFilter] = {}
+    late = 0
     for item in watched(source):
         if until_ns is not None and item.stamp_ns > until_ns:
-            break
+            late += 1  # a few late stamps can be wrong
+            if late == LATE:
+                break
+            continue
+        late = 0
         stamp_filter = stamp_filters.setdefault(item.source, StampFilter(max_gap_ns))
         if isinstance(item, Damaged):
             problems.damage(item)

@@ -33,6 +33,7 @@ from vljepa_ros.sources.bag import Bag, BagMessage, stamp_of
 from vljepa_ros.sources.bag_files import RAW, BagTopic
 
 CLOCK_S = 0.02  # period of /clock between two messages
+LONGEST_PAUSE_NS = 3_600_000_000_000  # a longer pause of the recording is skipped
 RESEND_S = 2.0
 LISTENERS_S = 6.0  # maximum wait for subscribers when playing at a rate; discovery takes 3 s
 SETTLE_S = 0.5  # wait after the first subscriber, so that more subscribers are discovered
@@ -100,9 +101,17 @@ class Player:
                 in time.
         """
         awaited = self._wait_for_listeners()
-        began_s, first_ns = time.monotonic(), 0
+        began_s, first_ns, before_ns = time.monotonic(), 0, 0
         for message in self._bag.messages(self.topics):
             first_ns = first_ns or message.log_ns
+            if before_ns and message.log_ns - before_ns > LONGEST_PAUSE_NS:
+                skipped_ns = message.log_ns - before_ns
+                first_ns += skipped_ns
+                self._note(
+                    f'recording times jump by {skipped_ns / 1e9:,.0f} s (was the clock set?): '
+                    'playing on without this pause'
+                )
+            before_ns = message.log_ns
             if self._options.rate:
                 self._pace(began_s, first_ns, message.log_ns)
             self._clock.publish(Clock(clock=to_time(message.log_ns)))

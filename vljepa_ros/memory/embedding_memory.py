@@ -3,13 +3,15 @@
 
 A stream is one camera, one prompt and one model. A hop is one inference step, which yields one
 embedding per stream. Vectors have unit norm. Hops are deleted when they are `hops_kept_s` older
-than the newest stamp of their camera, segments when they are `kept_s` older. If the memory exceeds
+than the newest data of their camera, segments when they are `kept_s` older; a stamp that jumps
+does not count as the newest at once (see `retention`). If the memory exceeds
 `most_bytes`, the oldest hops are deleted earlier, then the oldest segments. With a `Store`, the
 memory is also written to a file and survives the process.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,7 +33,7 @@ from vljepa_ros.core.types import (
     StreamKey,
     Vector,
 )
-from vljepa_ros.memory.retention import NewestStamps
+from vljepa_ros.memory.retention import Clock, Retention
 from vljepa_ros.memory.segment_store import Store
 from vljepa_ros.memory.stream_memory import StoredSegment, StoredStream
 
@@ -58,10 +60,11 @@ class StoredSpans(NamedTuple):
 class Memory:
     """Stored embeddings and segments of all streams. Not thread-safe: only one thread may use it.
 
-    If the stamps of a camera go back (a bag that is played in a loop), newer data of that camera
-    is deleted, except data that was in the file when it was opened. `problem` is the reason why
-    data was not stored between the last two calls of `commit`; '' if all data was stored. Streams
-    of other models in the file are retained while there is space, but never searched.
+    If the stamps of a camera go back (a bag that is played in a loop) for a while, newer data of
+    that camera is deleted, except data that was in the file when it was opened; until then, the
+    new data is held back. `problem` is the reason why data was not stored between the last two
+    calls of `commit`; '' if all data was stored. Streams of other models in the file are retained
+    while there is space, but never searched.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Memory:
         settings: MemorySettings | None = None,
         store: Store | None = None,
         store_error: str = '',
+        now: Clock | None = None,
     ) -> None:
         """Create a memory, and load the streams of this model from the file.
 
@@ -78,6 +82,8 @@ class Memory:
             settings: Retention times and size limit.
             store: Opened file of the memory; None to use RAM only.
             store_error: Problem to report on every commit if the file could not be opened.
+            now: Clock that the stamps should agree with, in nanoseconds; later stamps expire
+                nothing. None if there is no such clock.
 
         Raises:
             OutputError: The file cannot be read.
@@ -89,8 +95,9 @@ class Memory:
         # Bytes of the streams of other models, in the order of their creation.
         self._others = dict[StreamKey, int]()
         self.problem, self._new_problem = '', ''
-        self._held = NewestStamps({})
+        self._retention = Retention(now)
         if store is not None:
+            store.limit_log(self._settings.most_bytes)
             self._load(store)
 
     @property
@@ -106,17 +113,31 @@ class Memory:
     def record(self, embedding: Embedding) -> None:
         """Store one embedding; it replaces an embedding of its stream with the same stamp.
 
-        Newer embeddings of the same camera are deleted. The embedding is not stored, and `problem`
-        states the reason, if newer data of its camera was in the file when the file was opened.
+        Newer embeddings of the same camera are deleted. If they are trusted data, the embedding is
+        held back first, or refused if they were in the file when it was opened; `problem` states
+        the reason.
 
         Raises:
             ModelMismatchError: The vector is from another model.
             InputError: The vector differs in length from the stored vectors.
         """
         self._check(embedding.key, embedding.vector)
+        source = embedding.key.source
+        self._report(
+            self._retention.store(source, embedding.stamp_ns, lambda: self._record(embedding))
+        )
+        self._delete_old(source)
+        self._recorded += 1
+        if self._recorded % CHECKED == 0:
+            self._keep_small()
+        if self._recorded % SELDOM == 1:
+            mine, bounds_ns = (self._model_id, source), self._bounds_ns(source)
+            self._write(lambda store: store.delete_of_other_models(*mine, *bounds_ns))
+            if self._store is not None:
+                self._others = self._sizes(self._store, list(self._others))
+
+    def _record(self, embedding: Embedding) -> None:
         key, stamp_ns = embedding.key, embedding.stamp_ns
-        if self._is_refused(key.source, stamp_ns):
-            return
         for other, stream in self._streams_of(key.source):
             self._delete_hops_after(other, stream, stamp_ns)
         hops = self._stream(key).hops
@@ -125,15 +146,6 @@ class Memory:
         hop = stamp_ns, embedding.vector, embedding.unfamiliar
         hops.append(*hop)
         self._write(lambda store: store.put_hop(key, *hop))
-        self._delete_old(key.source, stamp_ns)
-        self._recorded += 1
-        if self._recorded % CHECKED == 0:
-            self._keep_small()
-        if self._recorded % SELDOM == 1:
-            mine, bounds_ns = (self._model_id, key.source), self._bounds_ns(stamp_ns)
-            self._write(lambda store: store.delete_of_other_models(*mine, *bounds_ns))
-            if self._store is not None:
-                self._others = self._sizes(self._store, list(self._others))
 
     def change(self, change: Change) -> None:
         """Store the segment that a change closes and the segment that it opens or updates.
@@ -143,14 +155,25 @@ class Memory:
             InputError: The vector differs in length from the stored vectors.
         """
         self._check(change.key, change.vector)
-        key, session, before = change.key, change.session_id, change.previous
+        key, before = change.key, change.previous
         if before is None and change.reason is not Reason.END and self._reopen(change):
             return
-        if self._is_refused(key.source, change.stamp_ns):
-            return
+        stream = self._streams.get(key)
+        ends_ns = [before.end_ns if before else -EVER_NS, stream.last_end_ns if stream else 0]
+        goes_back = max(ends_ns) > change.stamp_ns
+        self._report(
+            self._retention.follow(
+                key.source, change.stamp_ns, goes_back, lambda: self._change(change)
+            )
+        )
+
+    def _change(self, change: Change) -> None:
+        key, session, before = change.key, change.session_id, change.previous
         stream = self._stream(key)
         if before is not None and before.end_ns > change.stamp_ns:  # stamps went back
             self._delete_segments_after(key.source, change.stamp_ns)
+            before = None
+        elif before is not None and not stream.can_close(before.end_ns):  # it was discarded
             before = None
         elif stream.last_end_ns > change.stamp_ns:  # stamps went back before its first change
             self._delete(key, stream.delete_segments_after(change.stamp_ns))
@@ -168,7 +191,7 @@ class Memory:
             name, span = (session, change.segment_id), (change.segment_start_ns, change.stamp_ns)
             begun = StoredSegment(name, *span, change.vector, unfamiliar=change.unfamiliar)
             self._open(key, stream, begun)
-        self._delete_old(change.key.source, change.stamp_ns)
+        self._delete_old(key.source)
 
     def _reopen(self, change: Change) -> bool:
         """Update the stored segment to which a DRIFT or a repeated opening change refers.
@@ -195,7 +218,9 @@ class Memory:
         stream = self._streams.get(event.key)
         name = (event.session_id, event.segment_id)
         found = stream.named(name) if stream else None
-        if found is not None:
+        if found is None:
+            self._retention.follow_held(event.key.source, lambda: self.event(event))
+        else:
             found.text, found.nearest = event.text, event.nearest
             text = event.text, event.nearest
             self._write(lambda store: store.put_text(event.key, name, *text))
@@ -293,16 +318,16 @@ class Memory:
 
     # Deletion.
 
-    def _delete_old(self, source: str, newest_ns: int) -> None:
+    def _delete_old(self, source: str) -> None:
         """Delete data that is older than its retention time from all streams of a camera."""
         for key, stream in self._streams_of(source):
-            self._delete_before(key, stream, *self._bounds_ns(newest_ns))
+            self._delete_before(key, stream, *self._bounds_ns(source))
 
-    def _bounds_ns(self, newest_ns: int) -> tuple[int, int]:
+    def _bounds_ns(self, source: str) -> tuple[int, int]:
         """Return two stamps: hops before the first and segments before the second are too old."""
-        settings = self._settings
+        settings, now_ns = self._settings, self._retention.age_ns(source)
         hops_s = min(settings.hops_kept_s, settings.kept_s)
-        oldest = (newest_ns - round(kept_s * 1e9) for kept_s in (hops_s, settings.kept_s))
+        oldest = (now_ns - round(kept_s * 1e9) for kept_s in (hops_s, settings.kept_s))
         hops_ns, segments_ns = (max(stamp_ns, -EVER_NS) for stamp_ns in oldest)
         return hops_ns, segments_ns
 
@@ -339,14 +364,18 @@ class Memory:
                 self._write(partial(Store.delete_stream, key=key))
                 del self._others[key]
         while self.held_bytes > self._settings.most_bytes:
-            hops = [s.hops.stamps_ns for s in self._streams.values() if len(s.hops)]
-            ends = [[s.end_ns for s in stream.closed] for stream in self._streams.values()]
-            stamps = sorted(int(t) for part in (hops or ends) for t in part)
-            if not stamps:
+            # Ages, not stamps: the clocks of two cameras can differ.
+            now_ns = {source: self._retention.age_ns(source) for source in self.sources}
+            streams = [(now_ns[key.source], stream) for key, stream in self._streams.items()]
+            hops = [now - int(t) for now, s in streams for t in s.hops.stamps_ns]
+            ends = [now - s.end_ns for now, stream in streams for s in stream.closed]
+            ages_ns = sorted(hops or ends, reverse=True)
+            if not ages_ns:
                 return
-            until_ns = stamps[int(GIVEN_UP * len(stamps))] + 1
+            most_ns = ages_ns[int(GIVEN_UP * len(ages_ns))]
             for key, stream in list(self._streams.items()):
-                self._delete_before(key, stream, until_ns, 0 if hops else until_ns)
+                until_ns = now_ns[key.source] - most_ns + 1
+                self._delete_before(key, stream, until_ns, -EVER_NS if hops else until_ns)
         self._write(lambda store: store.shrink())
 
     @property
@@ -359,10 +388,15 @@ class Memory:
         )
         return _bytes(hops, segments, self._dim)
 
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file and its write-ahead log in bytes; 0 if there is no file."""
+        return self._store.file_bytes if self._store is not None else 0
+
     # The store.
 
     def _load(self, store: Store) -> None:
-        newest_ns, keys = dict[str, int](), store.streams()
+        stamps_ns, keys = defaultdict[str, list[int]](list), store.streams()
         others = [key for key in keys if key.model_id != self._model_id]
         self._others = self._sizes(store, others)
         for key in (key for key in keys if key.model_id == self._model_id):
@@ -375,8 +409,10 @@ class Memory:
             if stream:
                 self._streams[key] = stream
                 self._dim = stream.dim
-                newest_ns[key.source] = max(newest_ns.get(key.source, -EVER_NS), _newest(stream))
-        self._held = NewestStamps(newest_ns)
+                stamps_ns[key.source] += hops.stamps_ns.tolist()
+                stamps_ns[key.source] += [t for s in stream.closed for t in (s.start_ns, s.end_ns)]
+        for source, found in stamps_ns.items():
+            self._retention.load(source, found, store.written_ns)
         self._keep_small()
 
     def _sizes(self, store: Store, keys: Sequence[StreamKey]) -> dict[StreamKey, int]:
@@ -388,10 +424,8 @@ class Memory:
             return {}
         return {key: size for key, size in sizes.items() if size}
 
-    def _is_refused(self, source: str, stamp_ns: int) -> bool:
-        refusal = self._held.refusal(source, stamp_ns)
-        self._new_problem = refusal or self._new_problem
-        return bool(refusal)
+    def _report(self, problem: str) -> None:
+        self._new_problem = problem or self._new_problem
 
     def _put(self, key: StreamKey, segment: StoredSegment | None) -> None:
         if segment is not None:

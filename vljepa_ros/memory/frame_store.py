@@ -21,7 +21,7 @@ from vljepa_ros.core.errors import DiskFullError, InputError, OutputError, Vljep
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.settings import FrameStoreSettings
 from vljepa_ros.core.types import EVER_NS, Change, Image, Reason, Slot
-from vljepa_ros.memory.retention import NewestStamps
+from vljepa_ros.memory.retention import Clock, Retention
 from vljepa_ros.memory.sqlite_file import Database
 
 VERSION = 1  # the column `epoch` is the reset counter of the camera
@@ -80,10 +80,11 @@ class _CameraSummary:
 class FrameStore:
     """Stored frames of all cameras. Not thread-safe: only the vision side's thread may use it.
 
-    If the stamps of a camera go back (a bag that is played in a loop), newer frames of that camera
-    are deleted, except frames that were in the file when it was opened: only hops that begin after
-    their newest stamp are stored. `problem` is the reason why frames were not stored between the
-    last two calls of `commit`; '' if all were stored.
+    If the stamps of a camera go back (a bag that is played in a loop) for a while, newer frames of
+    that camera are deleted; until then, the new frames are held back. Frames that were in the file
+    when it was opened are never deleted for this reason: only hops that begin after their newest
+    stamp are stored. `problem` is the reason why frames were not stored between the last two calls
+    of `commit`; '' if all were stored.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class FrameStore:
         facts: ModelFacts,
         settings: FrameStoreSettings | None = None,
         path: Path | None = None,
+        now: Clock | None = None,
     ) -> None:
         """Open or create a frame store.
 
@@ -98,6 +100,8 @@ class FrameStore:
             facts: Constants of the model: size of frames and number of frames per hop.
             settings: Retention time and size limit.
             path: File of the store; None for RAM, which is also used if the disk is full.
+            now: Clock that the stamps should agree with, in nanoseconds; later stamps expire
+                nothing. None if there is no such clock.
 
         Raises:
             InputError: The file is not a frame store, or its frames do not fit the model.
@@ -112,6 +116,7 @@ class FrameStore:
             self._base, self._file_error = Database(None, 'footage', TABLES, VERSION), str(error)
             most = min(self._settings.most_bytes, FrameStoreSettings.most_bytes)  # RAM is scarcer
             self._settings = replace(self._settings, most_bytes=most)
+        self._base.limit_log(self._settings.most_bytes)
         self._sources: dict[str, _CameraSummary] = {}
         self._added = 0
         self._uncertain = False  # whether the cached sizes include data that was rolled back
@@ -119,8 +124,11 @@ class FrameStore:
         try:
             self._check_format(facts, path)
             self._count()
-            rows = self._base.read('SELECT source, max(stamp_ns) FROM hops GROUP BY source')
-            self._held = NewestStamps(dict[str, int](rows))
+            self._retention = Retention(now)
+            for source in self.sources:
+                rows = self._base.read('SELECT stamp_ns FROM hops WHERE source = ?', source)
+                stamps_ns = (stamp_ns for (stamp_ns,) in rows)
+                self._retention.load(source, stamps_ns, self._base.written_ns)
         except VljepaError:
             self.close()
             raise
@@ -136,15 +144,17 @@ class FrameStore:
             reset_count: Reset counter of the camera.
             number: Number of the hop, counted since the last reset of the camera.
         """
-        # A hop must begin after the newest frame of the file, because `_add` deletes overlaps.
-        if refusal := self._held.refusal(source, tubelet[0].stamp_ns - 1):
-            self._new_problem = refusal
-            return
         jpeg = _pack([slot.image for slot in tubelet])
         hop = (source, tubelet[0].stamp_ns, tubelet[-1].stamp_ns, reset_count, number)
-        self._write(lambda: self._add(hop, jpeg))
+        problem = self._retention.store(
+            source,
+            tubelet[-1].stamp_ns,
+            lambda: self._write(lambda: self._add(hop, jpeg)),
+            tubelet[0].stamp_ns - 1,  # `_add` deletes hops that overlap this one
+        )
+        self._new_problem = problem or self._new_problem
         self._added += 1
-        if self._added % CHECKED == 0:
+        if self._added % CHECKED == 0 and not self._base.is_behind:
             self._write(lambda: self._keep_small(source))
 
     def keep(self, change: Change) -> None:
@@ -153,8 +163,13 @@ class FrameStore:
         if ended is None or change.stamp_ns < ended.end_ns:  # stamps went back: it was deleted
             return
         # A segment begins with the hop at which the previous segment ends (reason MEANING).
-        last_ns = ended.end_ns - (change.reason is Reason.MEANING)
-        self._write(lambda: self._keep(change.key.source, ended.start_ns, last_ns))
+        source, last_ns = change.key.source, ended.end_ns - (change.reason is Reason.MEANING)
+        self._retention.follow(
+            source,
+            change.stamp_ns,
+            False,
+            lambda: self._write(lambda: self._keep(source, ended.start_ns, last_ns)),
+        )
 
     def commit(self) -> None:
         """Commit all frames to the file and update `problem`; call this every second."""
@@ -173,6 +188,11 @@ class FrameStore:
     def held_bytes(self) -> int:
         """Size of all stored frames (JPEG) in bytes."""
         return sum(source.size for source in self._sources.values())
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file and its write-ahead log in bytes; 0 in RAM."""
+        return self._base.file_bytes
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -315,13 +335,12 @@ class FrameStore:
         self._base.write_many('UPDATE hops SET kept = max(kept, ?) WHERE id = ?', rows)
 
     def _keep_small(self, source: str) -> None:
-        known = self._sources[source]
-        oldest_ns = known.stamp_ns - round(self._settings.kept_s * 1e9)
+        oldest_ns = self._retention.age_ns(source) - round(self._settings.kept_s * 1e9)
         self._delete(source, 'stamp_ns < ?', max(oldest_ns, -EVER_NS))
         if self.held_bytes <= self._settings.most_bytes:
             return
         largest = max(self._sources, key=lambda name: self._sources[name].size)
-        recent_ns = self._sources[largest].stamp_ns - RECENT_NS
+        recent_ns = self._retention.age_ns(largest) - RECENT_NS
         room = AT_ONCE
         for kinds, until_ns in (
             ((PLAIN,), recent_ns),

@@ -8,15 +8,12 @@ A hop is one inference step of a stream and has one embedding. Shapes: N hops, D
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.core.errors import OutputError
 from vljepa_ros.core.types import StreamKey, Vector
 from vljepa_ros.memory.sqlite_file import Database
 from vljepa_ros.memory.stream_memory import SegmentName, StoredSegment
@@ -68,8 +65,11 @@ class Store:
         older = self._base.version < 3  # a read-only file is not upgraded
         self._unfamiliar = '0' if older else 'unfamiliar'
         self._ids: dict[StreamKey, int] = {}
+        [(newest,)] = self._base.read('SELECT ifnull(max(id), 0) FROM streams')
+        self._next_id = newest + 1
 
-    # Writing. Raises OutputError if the disk is full or the file is missing; writes are atomic.
+    # Writing. Raises OutputError if too many writes wait for the file. `commit` raises OutputError
+    # while the file cannot be written.
 
     def put_hop(
         self, key: StreamKey, stamp_ns: int, vector: Vector, unfamiliar: float = 0.0
@@ -145,17 +145,16 @@ class Store:
             segments_ns: Segments with older ends are deleted.
         """
         others = 'stream IN (SELECT id FROM streams WHERE model_id != ? AND source = ?)'
-        with self._clear_ids_on_error():
-            for table, column, oldest_ns in (
-                ('hops', 'stamp_ns', hops_ns),
-                ('segments', 'end_ns', segments_ns),
-            ):
-                self._base.write(
-                    f'DELETE FROM {table} WHERE {others} AND {column} < ?',
-                    model_id,
-                    source,
-                    oldest_ns,
-                )
+        for table, column, oldest_ns in (
+            ('hops', 'stamp_ns', hops_ns),
+            ('segments', 'end_ns', segments_ns),
+        ):
+            self._base.write(
+                f'DELETE FROM {table} WHERE {others} AND {column} < ?',
+                model_id,
+                source,
+                oldest_ns,
+            )
 
     def delete_stream(self, key: StreamKey) -> None:
         """Delete all embeddings and segments of one stream."""
@@ -164,15 +163,27 @@ class Store:
 
     def commit(self) -> None:
         """Commit all writes since the last commit."""
-        with self._clear_ids_on_error():
-            self._base.commit()
+        self._base.commit()
 
     def shrink(self) -> None:
         """Commit, and return disk space of deleted data to the file system."""
-        with self._clear_ids_on_error():
-            self._base.shrink()
+        self._base.shrink()
+
+    def limit_log(self, size: int) -> None:
+        """Limit the size of the write-ahead log to about `size` bytes."""
+        self._base.limit_log(size)
 
     # Reading.
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file and its write-ahead log in bytes."""
+        return self._base.file_bytes
+
+    @property
+    def written_ns(self) -> int:
+        """Wall-clock time of the last write before the file was opened; 0 for a new file."""
+        return self._base.written_ns
 
     def streams(self) -> list[StreamKey]:
         """Return the keys of all streams that were ever stored, in order of creation."""
@@ -239,22 +250,12 @@ class Store:
         return self._ids[key]
 
     def _write(self, statement: str, key: StreamKey, *values: Any) -> None:
-        with self._clear_ids_on_error():
-            if self._id(key) < 0:
-                names = (key.source, key.prompt, key.model_id)
-                self._base.write(
-                    'INSERT INTO streams (source, prompt, model_id) VALUES (?, ?, ?)', *names
-                )
-            self._base.write(statement, self._id(key), *values)
-
-    @contextmanager
-    def _clear_ids_on_error(self) -> Iterator[None]:
-        """Clear the cached stream ids on an error, whose rollback may have removed streams."""
-        try:
-            yield
-        except OutputError:
-            self._ids.clear()
-            raise
+        if self._id(key) < 0:
+            names = (key.source, key.prompt, key.model_id)
+            insert = 'INSERT INTO streams (id, source, prompt, model_id) VALUES (?, ?, ?, ?)'
+            self._base.write(insert, self._next_id, *names)
+            self._ids[key], self._next_id = self._next_id, self._next_id + 1
+        self._base.write(statement, self._id(key), *values)
 
 
 def _packed(vector: Vector) -> bytes:

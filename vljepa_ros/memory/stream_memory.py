@@ -175,6 +175,11 @@ class StoredStream:
         """End stamp of the last closed segment; -EVER_NS if there is none."""
         return self.closed[-1].end_ns if self.closed else -EVER_NS
 
+    def can_close(self, end_ns: int) -> bool:
+        """Return whether a segment that ends at a stamp is not older than other segments."""
+        running_ns = self.running.start_ns if self.running else -EVER_NS
+        return end_ns >= max(running_ns, self.last_end_ns)
+
     def evaluated(self, start_ns: int, end_ns: int, limit: int) -> list[EvaluatedSpan]:
         """Split a time span at segment boundaries, and return the spans with stored embeddings.
 

@@ -25,6 +25,10 @@ from vljepa_ros.nodes.model_requests import ModelNode, describe_error
 from vljepa_ros.runtime.health import Level
 from vljepa_ros.runtime.model_pool import Lease, ModelPool, ModelSpec
 
+NO_CLOCK = (
+    'use_sim_time is set, but no /clock message was received: start the simulator, play the bag '
+    'with its clock, or set use_sim_time to false'
+)
 SETTLE_S = 5.0  # maximum time that a transition waits for pending work
 
 
@@ -406,11 +410,18 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         """Return the declarations of all parameters, including the parameters of cameras."""
         return self.specs
 
+    # Time.
+
+    def now_ns(self) -> int:
+        """Return the ROS time in ns; 0 under `use_sim_time` before the first /clock message."""
+        return int(self.get_clock().now().nanoseconds)
+
     # Diagnostics.
 
     def _tick(self) -> None:
         if self.is_active:
             self.update_conditions()
+            self.condition('clock', '' if self.now_ns() else NO_CLOCK)
         level, message = self.health.summary(self.phase)
         values = {'state': self.phase} | self.health.values()
         if self._lease is not None:

@@ -57,7 +57,8 @@ class PerceptionNode(VljepaNode):
     def open_storage(self, facts: ModelFacts, values: dict[str, Any]) -> FrameStore:
         """Open the frame store: the file `frames_path`, or RAM if the path is empty."""
         settings, path = parameters.frame_store_settings(values), values['frames_path']
-        return FrameStore(facts, settings, Path(path).expanduser() if path else None)
+        file = Path(path).expanduser() if path else None
+        return FrameStore(facts, settings, file, self.now_ns)
 
     def setup(self) -> None:
         """Create the Perceiver, the cameras and the publishers."""
@@ -163,6 +164,7 @@ class PerceptionNode(VljepaNode):
             'skipped slots': self._perceiver.skipped_slots,
             'prompts': len(self._perceiver.prompts),
             'bytes of stored frames': self._frame_store.held_bytes,
+            'bytes of the file of frames and its log': self._frame_store.file_bytes,
         }
 
     # Stored frames and embeddings.

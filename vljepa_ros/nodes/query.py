@@ -37,7 +37,7 @@ from vljepa_ros.memory.embedding_memory import Memory
 from vljepa_ros.memory.segment_store import Store
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding, TextEvent
 from vljepa_ros.nodes import conversions, parameters, qos
-from vljepa_ros.nodes.base import VljepaNode
+from vljepa_ros.nodes.base import NO_CLOCK, VljepaNode
 from vljepa_ros.nodes.model_requests import LOOK_BACK_S, describe_error
 from vljepa_ros.query.answerer import Answerer
 from vljepa_ros.query.service import QueryService
@@ -51,6 +51,10 @@ LOOK_AGAIN_S = 0.05  # polling period while `predict` is not available
 # Error codes and messages of a Watch that ends without firing.
 DEACTIVATED = (ErrorCode.INACTIVE, 'query_node was deactivated')
 TIMEOUT = (ErrorCode.TIMEOUT, 'the condition was not met before the timeout')
+TIMEOUT_WITHOUT_CLOCK = (
+    ErrorCode.TIMEOUT,
+    f'the condition was not met before the timeout, counted by the steady clock: {NO_CLOCK}',
+)
 CANCELED = (ErrorCode.CANCELED, 'canceled')
 TEXTS_AT_ONCE = 64  # texts that are encoded in one call of the model thread
 
@@ -93,7 +97,7 @@ class QueryNode(VljepaNode):
         self._memory: Memory | None = None
         self._service: QueryService | None = None
         self._sources: tuple[str, ...] = ()  # written by the model thread, replaced as a whole
-        self._stored_bytes = 0
+        self._stored_bytes = self._file_bytes = 0
         self._cameras: tuple[str, ...] | None = None  # None: no model_info received yet
         self._subscriptions_made: list[Any] = []
         self._watched: list[_PendingWatch] = []
@@ -129,8 +133,8 @@ class QueryNode(VljepaNode):
         try:
             store = Store(Path(path).expanduser()) if path else None
         except DiskFullError as error:
-            return Memory(facts.model_id, settings, store_error=str(error))
-        return Memory(facts.model_id, settings, store)
+            return Memory(facts.model_id, settings, None, str(error), self.now_ns)
+        return Memory(facts.model_id, settings, store, now=self.now_ns)
 
     def setup(self) -> None:
         """Create the query service on the opened memory."""
@@ -209,6 +213,7 @@ class QueryNode(VljepaNode):
         return {
             'stored sources': ', '.join(self._sources),
             'stored bytes': f'{self._stored_bytes:,}',
+            'bytes of the file and its log': f'{self._file_bytes:,}',
             'streams of other models': str(self._memory.foreign if self._memory else 0),
             'watches': str(len(self._watched)),
             'backlog': str(self.backlog),
@@ -251,6 +256,7 @@ class QueryNode(VljepaNode):
         if self._memory is not None:
             self._memory.commit()
             self._stored_bytes = self._memory.held_bytes
+            self._file_bytes = self._memory.file_bytes
             self.condition('memory', self._memory.problem)
 
     # Questions.
@@ -416,11 +422,7 @@ class QueryNode(VljepaNode):
             return self._abort(goal, error)
         watched = _PendingWatch(goal, condition)
         timeout_ns = conversions.to_ns(goal.request.timeout)
-        timer = None
-        if timeout_ns > 0:  # in ROS time, so that a watch does not time out in a paused bag
-            timer = self.create_timer(
-                timeout_ns / 1e9, lambda: watched.end(*TIMEOUT), callback_group=self.group
-            )
+        timer = self._timeout_timer(watched, timeout_ns / 1e9) if timeout_ns > 0 else None
         self._watched.append(watched)
         self.enqueue(self._check_readable, watched)
         if not self.is_active:
@@ -434,6 +436,18 @@ class QueryNode(VljepaNode):
             if timer is not None:
                 self.destroy_timer(timer)
         return self._finish(watched, moment)
+
+    def _timeout_timer(self, watched: _PendingWatch, timeout_s: float) -> Any:
+        """Create the timer that ends a watch.
+
+        It counts ROS time, so that a watch does not time out in a paused bag. Without /clock, ROS
+        time stands still, and its first message is a jump; the timer then counts steady time.
+        """
+        clock = None if self.now_ns() else self.steady
+        end = TIMEOUT if clock is None else TIMEOUT_WITHOUT_CLOCK
+        return self.create_timer(
+            timeout_s, lambda: watched.end(*end), callback_group=self.group, clock=clock
+        )
 
     def _abort(self, goal: Any, error: Exception) -> Watch.Result:
         """Abort an invalid goal and return its result, with an error code and a message."""

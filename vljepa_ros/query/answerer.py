@@ -33,6 +33,7 @@ from vljepa_ros.core.vectors import pooled
 
 MAX_CANDIDATES = 1000
 ROUNDING = 1e-6
+SLACK_NS = 1_000_000_000  # the newest frames of a span may not fill a hop
 LEAST_SHARE = 0.5  # "no" is an abstention unless more than this fraction of the span is evaluated
 
 
@@ -158,6 +159,7 @@ class Answerer:
         candidates: Sequence[str] = (),
         basis: Basis = Basis.FRAMES,
         start_ns: int = 0,
+        end_ns: int = 0,
         asked: bool = True,
     ) -> Answer:
         """Answer a question from one or more evaluated spans, which become its evidence.
@@ -175,12 +177,13 @@ class Answerer:
             candidates: Answers to choose from; if empty, the vectors are decoded to texts.
             basis: Data that the spans are based on, copied into the answer.
             start_ns: Start of the time that the question is about; 0 for an open start.
+            end_ns: End of this time, which can be in the future; 0 for an open end.
             asked: Whether the vectors were predicted for this prompt, not for another prompt.
 
         Raises:
             InputError: The question is invalid.
         """
-        coverage = _coverage(seen, start_ns)
+        coverage = _coverage(seen, start_ns, end_ns)
         if len(seen) == 1 and coverage == 1.0:
             [only] = seen
             moment = Moment(source, only.start_ns, only.end_ns, 1.0, only.text)
@@ -228,6 +231,7 @@ class Answerer:
         candidates: Sequence[str] = (),
         own: bool = True,
         start_ns: int = 0,
+        end_ns: int = 0,
     ) -> Answer:
         """Answer a question from stored embeddings of a standing prompt.
 
@@ -242,12 +246,14 @@ class Answerer:
             candidates: Answers to choose from; if empty, the vectors are decoded to texts.
             own: Whether the embeddings were predicted for this prompt.
             start_ns: Start of the time that the question is about; 0 for an open start.
+            end_ns: End of this time, which can be in the future; 0 for an open end.
 
         Raises:
             InputError: The question is invalid.
         """
         if own:
-            return self.answer_past(prompt, source, seen, candidates, Basis.MEMORY, start_ns)
+            span = start_ns, end_ns
+            return self.answer_past(prompt, source, seen, candidates, Basis.MEMORY, *span)
         if yes_of(candidates) is not None:
             candidates = ()
         answer = self.answer_past(prompt, source, seen, candidates, Basis.MEMORY, asked=False)
@@ -298,17 +304,20 @@ def _moment(source: str, seen: EvaluatedSpan, result: _Result) -> Moment:
     return Moment(source, seen.start_ns, seen.end_ns, result.confidence, text)
 
 
-def _coverage(seen: Sequence[EvaluatedSpan], start_ns: int) -> float:
-    """Return the fraction of the asked time that remains after the first span begins.
+def _coverage(seen: Sequence[EvaluatedSpan], start_ns: int, end_ns: int) -> float:
+    """Return the fraction of the asked time between the first and the last span.
 
-    The asked time is from `start_ns` to the end of the last span. Gaps between spans count as
-    evaluated, because the few windows that are selected from a long span represent the time
-    between them.
+    The asked time is from `start_ns` to `end_ns`; 0: from the first span, or to the last. Gaps
+    between spans count as evaluated, because the few windows that are selected from a long span
+    represent the time between them.
     """
-    end_ns = seen[-1].end_ns
-    if not start_ns or start_ns >= seen[0].start_ns:
+    first_ns, last_ns = seen[0].start_ns, seen[-1].end_ns
+    start_ns = min(start_ns or first_ns, first_ns)
+    if end_ns <= last_ns + SLACK_NS:
+        end_ns = last_ns
+    if (start_ns, end_ns) == (first_ns, last_ns):
         return 1.0
-    return max((end_ns - seen[0].start_ns) / (end_ns - start_ns), ROUNDING)
+    return max((last_ns - first_ns) / (end_ns - start_ns), ROUNDING)
 
 
 def _combine(

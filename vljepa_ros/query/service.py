@@ -93,6 +93,7 @@ class QueryService:
             question.candidates,
             Basis.FRAMES if question.is_about_the_past else Basis.NOW,
             question.start_ns,
+            question.end_ns,
         )
 
     def recall(self, question: Question, error: VljepaError) -> Answer:
@@ -134,5 +135,5 @@ class QueryService:
         if only_own and not own:
             return None
         return self._answerer.remember(
-            question.prompt, found.source, found.seen, question.candidates, own, question.start_ns
+            question.prompt, found.source, found.seen, question.candidates, own, *span
         )

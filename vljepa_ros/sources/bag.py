@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -37,6 +38,8 @@ from vljepa_ros.sources.names import camera_names
 from vljepa_ros.sources.natural_order import natural
 
 METADATA = 'metadata.yaml'
+FIRST = 100  # images whose stamps are compared to find the start
+DAY_NS = 86_400 * 10**9
 # bag_0.mcap, bag.db3, bag_0.db3.zstd -> name of the recording
 PART = re.compile(r'(.*?)(_\d+)?\.(mcap|db3)(\.zstd)?')
 
@@ -241,6 +244,24 @@ class BagSource(Source):
         self.cameras = tuple(self.names.values())
         self.total = sum(topic.count for topic in self.topics)
         self._find_start()
+        self.start_ns = self._plausible_start()
+
+    def _plausible_start(self) -> int:
+        """Return `start_ns`, or the first stamp of most images if they are a day or more apart.
+
+        The first images of a recording can have stamps of a clock that was not set yet.
+        """
+        stamps_ns = list[int]()
+        with suppress(InputError):  # `items` reports damaged files and messages
+            for message in islice(self.bag.messages(self.topics), FIRST):
+                with suppress(InputError):
+                    stamps_ns.append(check_stamp(stamp_of(message.data)))
+
+        def group(start_ns: int) -> list[int]:
+            return [t for t in stamps_ns if abs(t - start_ns) < DAY_NS]
+
+        largest = max((group(t) for t in stamps_ns), key=len, default=[])
+        return largest[0] if len(largest) > len(group(self.start_ns)) else self.start_ns
 
     def items(self) -> Iterator[Frame | Damaged]:
         """Iterate over recorded frames, with a `Damaged` in place of each unreadable image.

@@ -28,9 +28,10 @@ class Damaged:
 class Source(ABC):
     """Recording as an iterable of frames; each iteration begins at the start of the recording.
 
-    `start_ns` is the stamp of the first readable image. `total` is the number of images, or None
-    if it is not known in advance. `cameras` are the camera names, one or more per recording.
-    `notes` are lines about parts of the recording that are missing or left out.
+    `start_ns` is the stamp of the first readable image, of a bag the first plausible stamp.
+    `total` is the number of images, or None if it is not known in advance. `cameras` are the
+    camera names, one or more per recording. `notes` are lines about parts of the recording that
+    are missing or left out.
     """
 
     total: int | None = None
