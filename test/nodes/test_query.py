@@ -493,11 +493,11 @@ def test_get_state_answers_while_a_big_memory_is_read(
     begun, go, threads = threading.Event(), threading.Event(), list[str]()
 
     class Big(Memory):
-        def __init__(self, *args: Any) -> None:
+        def __init__(self, *args: Any, **options: Any) -> None:
             threads.append(threading.current_thread().name)
             begun.set()
             assert go.wait(10)
-            super().__init__(*args)
+            super().__init__(*args, **options)
 
     monkeypatch.setitem(QueryNode.open_storage.__globals__, 'Memory', Big)
     pool = fake_pool(lambda: Model(fake_models.FACTS, None, fake_models.FakeLanguage()))
