@@ -80,10 +80,10 @@ class _CameraSummary:
 class FrameStore:
     """Stored frames of all cameras. Not thread-safe: only the vision side's thread may use it.
 
-    If the stamps of a camera go back (a bag that is played in a loop), newer frames of that camera
-    are deleted, except frames that were in the file when it was opened: only hops that begin after
-    their newest stamp are stored. `problem` is the reason why frames were not stored between the
-    last two calls of `commit`; '' if all were stored.
+    If the stamps of a camera go back (a bag that is played in a loop), the newer frames of that
+    camera are deleted. Frames that were in the file when it was opened are protected: a hop that
+    does not begin after the newest of them is not stored. `problem` is the reason why frames were
+    not stored between the last two calls of `commit`; '' if all were stored.
     """
 
     def __init__(
