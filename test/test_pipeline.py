@@ -192,7 +192,7 @@ def test_a_model_without_a_text_side_is_refused() -> None:
     [
         (lambda: PerceptionSettings(max_gap_s=0.0), 'max_gap'),
         (lambda: PerceptionSettings(rate=float('nan')), 'rate'),
-        (lambda: PerceptionSettings(prompts=('a', 'a')), 'the same'),
+        (lambda: PerceptionSettings(prompts=('a', 'a')), 'twice'),
         (lambda: SegmenterSettings(confirm_hops=0), 'confirm_hops'),
         (lambda: SegmenterSettings(confirm_hops=9), 'confirm_hops'),
         (lambda: AnswerSettings(abstain_below=2.0), 'abstain_below'),
@@ -219,7 +219,7 @@ def test_a_removed_prompt_ends_its_stream_and_can_be_added_again() -> None:
 def test_invalid_prompts_end_no_stream() -> None:
     pipeline = Pipeline(fake_model())
     play(pipeline, [('red', 10)])
-    with pytest.raises(InputError, match='same'):
+    with pytest.raises(InputError, match='twice'):
         pipeline.set_prompts(['a', 'a'])
     assert len(pipeline.finish()) == 1
 

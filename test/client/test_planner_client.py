@@ -230,7 +230,9 @@ def test_a_question_in_a_callback_of_another_node_does_not_deadlock(
         response.success, response.message = True, client.query('What?').answer
         return response
 
-    bench.probe.create_service(Trigger, 'planner', answer)
+    planner = Node('planner', namespace=bench.namespace)  # the probe serves `predict`
+    planner.create_service(Trigger, 'planner', answer)
+    bench.spin(planner)
     response = bench.call(Trigger, 'planner', Trigger.Request())
     assert response.message == 'the scene is red'
 

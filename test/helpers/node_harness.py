@@ -78,11 +78,15 @@ class Bench:
         self._spinners: list[Any] = []
         self._publishers: list[Any] = []
         self._pools: list[ModelPool] = []
-        self._add(Spinner(self.probe))  # type: ignore[arg-type]
+        self.spin(self.probe)
         self.diagnostics: list[DiagnosticStatus] = []
         self.probe.create_subscription(
             DiagnosticArray, '/diagnostics', lambda m: self.diagnostics.extend(m.status), RELIABLE
         )
+
+    def spin(self, node: Node) -> None:
+        """Spin a node in a thread of its own until `close`."""
+        self._add(Spinner(node))  # type: ignore[arg-type]
 
     def _add(self, spinner: Spinner) -> None:
         self._spinners.append(spinner)

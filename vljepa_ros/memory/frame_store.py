@@ -19,8 +19,8 @@ import numpy as np
 
 from vljepa_ros.core.errors import DiskFullError, InputError, OutputError, VljepaError
 from vljepa_ros.core.protocols import ModelFacts
-from vljepa_ros.core.settings import FrameStoreSettings
-from vljepa_ros.core.types import EVER_NS, Change, Image, Reason, Slot
+from vljepa_ros.core.settings import EVER_NS, FrameStoreSettings
+from vljepa_ros.core.types import Change, Image, Reason, Slot
 from vljepa_ros.memory.retention import NewestStamps
 from vljepa_ros.memory.sqlite_file import Database
 
