@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vljepa_ros.core.errors import (
         BusyError,
+        DepthImageError,
         DiskFullError,
         ErrorCode,
         InactiveError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     'BusyError',
+    'DepthImageError',
     'DiskFullError',
     'ErrorCode',
     'Frame',

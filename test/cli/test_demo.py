@@ -76,7 +76,7 @@ def test_a_sample_without_its_files_or_keys_is_reported(error_of: Any, tmp_path:
     error = error_of('--sample', tmp_path)
     assert 'questions.json' in error and "'at'" in error
     (tmp_path / 'questions.json').write_text('[]')
-    assert 'metadata.yaml' in error_of('--sample', tmp_path)
+    assert 'no bag file' in error_of('--sample', tmp_path)
 
 
 def test_a_question_after_the_last_image_is_reported(error_of: Any, tmp_path: Path) -> None:

@@ -118,12 +118,10 @@ def test_a_truncated_bag_fails_with_one_line(vljepa: Run, bag: Path) -> None:
 def test_play_reports_a_missing_ros_installation(
     vljepa: Run, bag: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [m for m in sys.modules if m == 'rclpy' or m.startswith('vljepa_ros.nodes')]:
+    ours = ('rclpy', 'vljepa_ros.client', 'vljepa_ros.nodes')
+    for name in [module for module in sys.modules if module.startswith(ours)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, 'rclpy', None)
-    import vljepa_ros.nodes
-
-    monkeypatch.delattr(vljepa_ros.nodes, 'play', raising=False)
     assert_rejected(vljepa('play', bag), 'rclpy')
 
 

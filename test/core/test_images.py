@@ -113,7 +113,7 @@ def test_planes_of_color_below_the_luma(encoding: str, padding: int) -> None:
 
 @pytest.mark.parametrize('encoding', ['nv12', 'nv21', 'nv24'])
 def test_missing_planes_of_color_are_named(encoding: str) -> None:
-    with pytest.raises(InputError, match=r'data of 24 bytes .* height \(4\) x step \(6\)'):
+    with pytest.raises(InputError, match=r'data has 24 bytes.* height \(4\) x step \(6\)'):
         decode_raw(encoding, 6, 4, 6, False, bytes(24))
 
 

@@ -40,7 +40,7 @@ def test_a_checkpoint_depends_on_the_sections_of_its_stage(
     value, invalid = CHANGES[section]
     changed = replace(CONFIG, **{section: value})
     if stage in invalid:
-        with pytest.raises(InputError, match=rf'{stage}\.pt was made with {section}'):
+        with pytest.raises(InputError, match=rf'{stage}\.pt was written with {section}'):
             checkpoint.read(path, changed)
     else:
         state = checkpoint.read(path, changed)

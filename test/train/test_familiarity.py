@@ -104,7 +104,7 @@ def test_streams_without_a_whole_tubelet_are_left_out(tiny: Any, tmp_path: Path)
     for features in (known_features, hidden_features):
         found = features(tiny.vision, [short, long])
         assert {hop.stream for hop in found.hops} == {'long'}
-        with pytest.raises(InputError, match='no streams of known scenes'):
+        with pytest.raises(InputError, match='no streams of familiar scenes'):
             features(tiny.vision, [short])
 
 

@@ -153,8 +153,10 @@ class DemoClient:
         client = self._node.create_client(ChangeState, 'change_detection_node/change_state')
         request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
         found = self._call(client, request, CALL_S)
-        if found is None or not found.success:
-            raise InputError(f'change_detection_node was not deactivated within {CALL_S:g} s')
+        if found is None:
+            raise InputError(f'change_detection_node did not answer within {CALL_S:g} s')
+        if not found.success:
+            raise InputError('change_detection_node refused to be deactivated: see its log')
         deadline_s = time.monotonic() + CALL_S
         while self._open or time.monotonic() - self._received_s < QUIET_S / 2:
             if time.monotonic() > deadline_s:

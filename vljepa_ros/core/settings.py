@@ -10,8 +10,8 @@ from numbers import Integral, Real
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.text import shown
-from vljepa_ros.core.types import EVER_NS
 
+EVER_NS = 2**62  # later than any stamp
 MAX_PROMPTS = 32
 MAX_PROMPT_CHARACTERS = 4096
 LONGEST_RUN = 8  # newest embeddings tested for a change (more if the change threshold is high)

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 Vector = NDArray[np.float32]
-EVER_NS = 2**62  # later than any stamp
 WITHHELD = 0.5  # texts and answers are withheld if `unfamiliar` or `unreadable` reaches this
 
 

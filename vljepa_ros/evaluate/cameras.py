@@ -64,7 +64,7 @@ def camera_of(stream: Stream, episode: int) -> CameraProperties | None:
         raise InputError(f'stream {stream.name}: meta.json has no camera of episode {episode}')
     try:
         return _parsed(cameras[episode])
-    except (AttributeError, TypeError, ValueError) as error:
+    except (OverflowError, ValueError) as error:
         raise InputError(
             f'stream {stream.name}: meta.json: camera of episode {episode}: {error}'
         ) from None
@@ -94,8 +94,10 @@ def projected_sizes(stream: Stream, items: list[Annotation]) -> list[float]:
     return found
 
 
-def _parsed(values: Mapping[str, Any]) -> CameraProperties:
-    """Parse one camera description; ignore unknown keys. Raises TypeError, ValueError."""
+def _parsed(values: object) -> CameraProperties:
+    """Parse one camera description; ignore unknown keys. Raises ValueError if it is invalid."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f'{values!r} is not a mapping')
     found: dict[str, Any] = {}
     for part in fields(CameraProperties):
         if values.get(part.name) is None:
@@ -108,6 +110,8 @@ def _parsed(values: Mapping[str, Any]) -> CameraProperties:
         elif isinstance(part.default, str):
             found[name] = str(value)
         else:
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ValueError(f'{name} ({value!r}) is not a number')
             number = float(value)
             if math.isinf(number):
                 raise ValueError(f'{name} ({value!r}) is not finite')

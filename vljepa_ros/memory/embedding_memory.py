@@ -21,9 +21,8 @@ import numpy as np
 
 from vljepa_ros.core.errors import InputError, ModelMismatchError, OutputError
 from vljepa_ros.core.protocols import Language, check_readable
-from vljepa_ros.core.settings import MemorySettings, check_span, check_text
+from vljepa_ros.core.settings import EVER_NS, MemorySettings, check_span, check_text
 from vljepa_ros.core.types import (
-    EVER_NS,
     Change,
     Embedding,
     EvaluatedSpan,

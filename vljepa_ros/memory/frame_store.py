@@ -19,8 +19,8 @@ import numpy as np
 
 from vljepa_ros.core.errors import DiskFullError, InputError, OutputError, VljepaError
 from vljepa_ros.core.protocols import ModelFacts
-from vljepa_ros.core.settings import FrameStoreSettings
-from vljepa_ros.core.types import EVER_NS, Change, Image, Reason, Slot
+from vljepa_ros.core.settings import EVER_NS, FrameStoreSettings
+from vljepa_ros.core.types import Change, Image, Reason, Slot
 from vljepa_ros.memory.retention import Clock, Retention
 from vljepa_ros.memory.sqlite_file import Database
 
@@ -80,11 +80,11 @@ class _CameraSummary:
 class FrameStore:
     """Stored frames of all cameras. Not thread-safe: only the vision side's thread may use it.
 
-    If the stamps of a camera go back (a bag that is played in a loop) for a while, newer frames of
-    that camera are deleted; until then, the new frames are held back. Frames that were in the file
-    when it was opened are never deleted for this reason: only hops that begin after their newest
-    stamp are stored. `problem` is the reason why frames were not stored between the last two calls
-    of `commit`; '' if all were stored.
+    If the stamps of a camera go back (a bag that is played in a loop) for a while, the newer
+    frames of that camera are deleted; until then, the new frames are held back. Frames that were
+    in the file when it was opened are protected: a hop that does not begin after the newest of
+    them is not stored. `problem` is the reason why frames were not stored between the last two
+    calls of `commit`; '' if all were stored.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from vljepa_ros.core.types import EVER_NS
+from vljepa_ros.core.settings import EVER_NS
 
 JUMP_NS = 60_000_000_000
 TRUSTED_NS = 10_000_000_000

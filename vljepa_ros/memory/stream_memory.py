@@ -14,7 +14,8 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.core.types import EVER_NS, EvaluatedSpan, Vector
+from vljepa_ros.core.settings import EVER_NS
+from vljepa_ros.core.types import EvaluatedSpan, Vector
 from vljepa_ros.core.vectors import as_sent, pooled
 from vljepa_ros.memory.embedding_log import VectorLog
 

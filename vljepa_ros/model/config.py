@@ -224,7 +224,7 @@ class CalibrationConfig:
     yes_no_temperature and yes_no_unknown_bias replace the temperature and the bias, unless
     yes_no_temperature is 0.
 
-    Abstention: an answer is withheld if the softmax score of `unknown` is above abstain_above. A
+    Abstention: the model abstains if the softmax score of `unknown` is above abstain_above. A
     decoded answer is the only candidate besides `unknown`, and its limit is abstain_words_above.
 
     Score of a single text: sigmoid((cosine - match_centre) / match_scale).

@@ -362,7 +362,8 @@ def check(specs: Iterable[Spec], values: Mapping[str, Any]) -> None:
     for spec in specs:
         if spec.choices and spec.name in values and values[spec.name] not in spec.choices:
             raise InputError(
-                f"parameter {spec.name} is '{values[spec.name]}' ({_one_of(spec.choices)})"
+                f"parameter {spec.name} is '{values[spec.name]}', but must be "
+                f'{_one_of(spec.choices)}'
             )
 
 

@@ -175,9 +175,8 @@ class Bag:
             )
         found = [file for file in present if file in listed or _recording(file) in recordings]
         if not found:
-            raise InputError(
-                f'{self.path}: the bag files are missing: {", ".join(missing) or "*"}'
-            )
+            files = f'the files that {METADATA} lists are missing: {", ".join(missing)}'
+            raise InputError(f'{self.path}: {files if missing else "no bag file and no video"}')
         if missing:
             self.notes.append(f'{self.path}: files are missing: {", ".join(missing)}')
         if listed:

@@ -20,13 +20,14 @@ from vljepa_ros.core.errors import InputError, NoFrameError, NotStoredError
 from vljepa_ros.core.images import check_rgb, fit
 from vljepa_ros.core.protocols import Vision, cannot_read
 from vljepa_ros.core.settings import (
+    EVER_NS,
     MAX_PROMPTS,
     PerceptionSettings,
     check_prompts,
     check_span,
     check_text,
 )
-from vljepa_ros.core.types import EVER_NS, WITHHELD, Embedding, Frame, Slot, StreamKey
+from vljepa_ros.core.types import WITHHELD, Embedding, Frame, Slot, StreamKey
 from vljepa_ros.core.vectors import as_sent, pooled
 from vljepa_ros.memory.frame_store import FrameStore, StoredHop
 from vljepa_ros.stream.frame_sampler import FrameSampler

@@ -90,7 +90,8 @@ class Compared(Enum):
 class Transition(NamedTuple):
     """Effect of a signal on a stream.
 
-    `compared`: a DRIFT is reported first if these embeddings are far from the published vector.
+    `compared`: a DRIFT is reported first if these embeddings are far from the published vector, or
+    if the scene became unfamiliar or familiar again.
     `reason`: reason for the change that follows. FIRST, MEANING and RESET open a segment and close
     the previous segment, if any; END only closes a segment. `phase`: phase of the stream
     afterwards.
@@ -253,7 +254,8 @@ class Segmenter:
     def _drift(self, stream: StreamState, compared: Compared) -> list[Change]:
         """Return a DRIFT if the mean of the compared embeddings is far from the published vector.
 
-        Changes of meaning that are too small to start a segment can only be reported in this way.
+        There is also a DRIFT if the scene became unfamiliar, or familiar again. Changes of meaning
+        that are too small to start a segment can only be reported in this way.
         """
         crossed = False
         if compared is Compared.ENDING:

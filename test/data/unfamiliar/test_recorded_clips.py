@@ -39,5 +39,5 @@ def test_each_image_of_a_folder_gives_a_clip(tmp_path: Path) -> None:
 
 def test_a_single_image_per_camera_is_too_little(tmp_path: Path) -> None:
     path = bag(tmp_path / 'run', rows([0.0], FRONT), rows([0.0], REAR))
-    with pytest.raises(InputError, match='too few readable images'):
+    with pytest.raises(InputError, match='readable images'):
         list(clips_of(str(path), 4, 8))

@@ -347,7 +347,15 @@ def report(table: Table, thresholds: Thresholds, note: str) -> Report:
 
 
 def targets(table: Table, periods: Iterable[float]) -> list[Row]:
-    """Return rows that compare the baseline with its upper bounds and with our rule."""
+    """Return the rows with targets, and the rows that they refer to.
+
+    They compare uniform decoding (the baseline) with the oracle and with the true boundaries, and
+    our segmenter with the baseline, at each budget and with default thresholds.
+
+    Args:
+        table: Results of all rules.
+        periods: Budgets in seconds per decode.
+    """
     base, each = table.cider(UNIFORM, BASELINE_S), table.decodes(UNIFORM, BASELINE_S)
     rows = [Row(BASELINE, CIDER, base.interval())]
     rows += [Row(w, CIDER, table.cider(w, ONCE).interval()) for w in ONES if table.has(w)]

@@ -3,7 +3,7 @@
 
 Texts in other languages, nonsense and emoji must be refused. Held-out paraphrases and prompts of
 the package and general English texts must be accepted. None of the texts was used for fitting, and
-six of the languages do not occur in the fitting data. Short sentences about the robot bench have
+most of the languages do not occur in the fitting data. Short sentences about the robot bench have
 separate rows. The suite does not use the streams.
 """
 

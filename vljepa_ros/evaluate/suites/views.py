@@ -117,9 +117,10 @@ def _by_list(context: Context, held_out: Candidates, known: Sequence[FilmedAct])
 def _parts(
     held_out: Candidates, found: Sequence[FilmedAct], known: Sequence[FilmedAct]
 ) -> list[Row]:
-    """Return a row of the model for each group of cameras, with held-out paraphrases.
+    """Return the model's top-1 accuracy with held-out paraphrases, one row per group of cameras.
 
-    Groups without acts have no row.
+    Groups without acts have no row. `found`: all acts. `known`: acts from cameras without held-out
+    properties.
     """
     acts = [f.act for f in found]
     everything = held_out.top1(acts, [act.vector for act in acts])

@@ -95,9 +95,10 @@ class TextSpace(ABC):
         return 0.0
 
     def is_unanswerable(self, vector: Vector, candidates: Sequence[str], text: str) -> bool:
-        """Return whether to abstain because `calibration.unknown` is too probable.
+        """Return whether to abstain, because "cannot tell" is too probable an answer.
 
-        Without a text `calibration.unknown`, the model does not abstain.
+        The text that means "cannot tell" is `calibration.unknown`; if it is empty, the model does
+        not abstain.
 
         Args:
             vector: Predicted answer embedding (D,).
@@ -112,11 +113,13 @@ class TextSpace(ABC):
         return self.unknown_share(vector, [text] if text else []) > c.abstain_words_above
 
     def unknown_share(self, vector: Vector, texts: Sequence[str]) -> float:
-        """Return the probability of `calibration.unknown` if it is ranked together with `texts`.
+        """Return the probability that "cannot tell" is the answer if it competes with `texts`.
+
+        The text that means "cannot tell" is `calibration.unknown`.
 
         Args:
             vector: Predicted answer embedding (D,).
-            texts: The other candidates.
+            texts: Candidates of the question, or its decoded answer.
 
         Raises:
             ValueError: `calibration.unknown` is empty.

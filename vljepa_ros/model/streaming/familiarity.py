@@ -78,8 +78,9 @@ class SceneFamiliarity:
     """Fitted detector of unfamiliar scenes.
 
     `densities`: one for visible scenes, and optionally one for dark or covered images. `head`
-    (F + 1,): weights and bias of the linear classifier. `weights` (3,): weights of the three
-    scores. `thresholds` (densities,): threshold of the weighted sum for each density.
+    (F + 1,): weights and bias of a linear classifier of F features into familiar and unfamiliar.
+    `weights` (3,): weights of the two distances to the nearest density and of the classifier's
+    logit. `thresholds` (densities,): threshold of the weighted sum for each density.
     """
 
     densities: tuple[Density, ...]
