@@ -19,6 +19,7 @@ from vljepa_ros.pipeline import Pipeline
 ROOT = Path(__file__).resolve().parents[2]
 ERRORS = {
     'BusyError',
+    'DepthImageError',
     'DiskFullError',
     'ErrorCode',
     'InactiveError',

@@ -222,7 +222,7 @@ def test_missing_fields_of_a_camera_have_defaults(tmp_path: Path) -> None:
         ({'0': {}}, 'no camera of episode 0'),
         ([], 'no camera of episode 0'),
         (['corner'], 'camera of episode 0'),
-        ([{'elevation_deg': 'high'}], 'could not convert'),
+        ([{'elevation_deg': 'high'}], 'not a number'),
         ([{'held_out': 'azimuth'}], 'not a list'),
         ([{'fov_deg': float('inf')}], 'not finite'),
     ],
