@@ -122,7 +122,7 @@ def test_parameters_are_converted_to_core_settings() -> None:
         ({'cameras': ['front', 'front']}, "'front' is listed twice"),
         ({'cameras': ['the front']}, "'the front' is invalid: use letters"),
         ({'prompts': ['word ' * 65]}, 'prompt of 65 words is too long'),
-        ({'image_transport': 'theora'}, "image_transport is 'theora' (one of '', raw, comp"),
+        ({'image_transport': 'theora'}, "image_transport is 'theora', but must be one of '', raw"),
         ({'camera__rotate': 45}, 'camera.rotate is'),
         ({'camera__crop': [0.5, 0.0, 0.6, 1.0]}, 'crop'),
         ({'camera__crop': [0.5, 0.5, 0.001, 0.001]}, 'at least 0.05'),

@@ -119,7 +119,7 @@ class FrameStore:
         self._base.limit_log(self._settings.most_bytes)
         self._sources: dict[str, _CameraSummary] = {}
         self._added = 0
-        self._uncertain = False  # whether the cached sizes include data that was rolled back
+        self._uncertain = False  # whether the cached sizes include frames that were lost
         self.problem, self._new_problem = '', ''
         try:
             self._check_format(facts, path)
@@ -173,7 +173,7 @@ class FrameStore:
 
     def commit(self) -> None:
         """Commit all frames to the file and update `problem`; call this every second."""
-        if self._uncertain:
+        if self._uncertain and self._base.settle():  # pending frames are in the cached sizes
             self._write(self._count)
         self._write(self._base.commit)
         self.problem, self._new_problem = self._new_problem or self._file_error, ''

@@ -165,6 +165,10 @@ class Database:
             self._begin()
             self._base.executemany(statement, rows)
 
+    def settle(self) -> bool:
+        """Wait a moment until all writes are on the disk, and return whether they are."""
+        return self._queue is None or self._queue.settle()
+
     def commit(self) -> None:
         """Commit all writes since the last commit."""
         if self._queue is not None:
