@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,3 +66,10 @@ class Disk:
             error = sqlite3.OperationalError('database or disk is full')
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
             raise error
+
+
+def locked(path: Path) -> sqlite3.Connection:
+    """Lock a database for writing, as another process would; ROLLBACK ends it."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute('BEGIN IMMEDIATE')
+    return other

@@ -30,6 +30,11 @@ def executable(name: str) -> Path:
     return installed if installed.exists() else ROOT / 'scripts' / name
 
 
+def state_of(task: Path) -> str:
+    """Return the state of a process or thread, such as T or Z, by its folder in /proc."""
+    return (task / 'stat').read_text().rpartition(')')[2].split()[0]  # proc_pid_stat(5)
+
+
 class Process:
     """One running executable; `lines` is its output so far."""
 
@@ -82,9 +87,10 @@ class Process:
         eventually(self._is_stopped, 20.0, f'{self.popen.args} does not stop')
 
     def _is_stopped(self) -> bool:
-        """Return whether all threads are in state T (proc_pid_stat(5))."""
-        threads = Path(f'/proc/{self.popen.pid}/task').glob('*/stat')
-        return all(stat.read_text().rpartition(')')[2].split()[0] == 'T' for stat in threads)
+        """Return whether all threads are in state T."""
+        return all(
+            state_of(task) == 'T' for task in Path(f'/proc/{self.popen.pid}/task').iterdir()
+        )
 
     def resume(self) -> None:
         """Resume the suspended process."""

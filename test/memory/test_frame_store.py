@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.fake_models import FACTS
-from helpers.full_disk import Disk
+from helpers.full_disk import Disk, locked
 from helpers.waiting import eventually
 
 from vljepa_ros.core.errors import BusyError, InputError
@@ -398,8 +398,7 @@ def test_frames_do_not_wait_while_another_process_locks_the_file(tmp_path: Path)
     frame_store = FrameStore(FACTS, path=path)
     add(frame_store, range(10))
     frame_store.commit()
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute('BEGIN IMMEDIATE')
+    other = locked(path)
     began_s = time.monotonic()
     add(frame_store, range(10, 200))
     frame_store.keep(ended(10, 150))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.fake_models import FakeLanguage, color_vector
-from helpers.full_disk import Disk
+from helpers.full_disk import Disk, locked
 from helpers.waiting import eventually
 
 from vljepa_ros.core.errors import BusyError, InputError, OutputError
@@ -373,8 +373,7 @@ def test_the_memory_does_not_wait_while_another_process_locks_the_file(tmp_path:
     memory = Memory('m', store=Store(path))
     record_red_and_blue(memory)
     memory.commit()
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute('BEGIN IMMEDIATE')
+    other = locked(path)
     began_s = time.monotonic()
     for second in range(8, 308):
         memory.record(hop(second))
@@ -401,8 +400,7 @@ def test_a_memory_that_is_closed_while_its_file_is_locked_ends_in_time(
     memory = Memory('m', store=Store(path))
     record_red_and_blue(memory)
     memory.commit()
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute('BEGIN IMMEDIATE')
+    other = locked(path)
     memory.record(hop(8))
     began_s = time.monotonic()
     memory.close()
@@ -444,8 +442,7 @@ def test_changes_beyond_the_queue_are_dropped_and_reported(
     memory = Memory('m', store=Store(path))
     memory.record(hop(0))
     memory.commit()
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute('BEGIN IMMEDIATE')
+    other = locked(path)
     for second in range(1, 200):
         memory.record(hop(second))
 

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import array
-import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Duration
 from helpers import fake_models
-from helpers.full_disk import Disk
+from helpers.full_disk import Disk, locked
 from helpers.node_harness import (
     LATCHED,
     MS,
@@ -546,8 +545,7 @@ def test_questions_and_the_stream_do_not_wait_for_a_locked_file(
     path = tmp_path / 'memory.db'
     harness = QueryHarness(bench, predict_color('red'), memory_path=str(path))
     harness.fill_memory()
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute('BEGIN IMMEDIATE')
+    other = locked(path)
     hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
     began_s = time.monotonic()
     for number in range(20, 120):

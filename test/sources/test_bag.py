@@ -101,10 +101,14 @@ def test_row_padding_of_raw_images_is_removed(tmp_path: Path) -> None:
     assert (frame.image == image).all() and frame.source == 'f'
 
 
+def front_and_rear(count: int) -> list[bags.Row]:
+    rows = bags.colors(['red'], count, '/front/image_raw/compressed')
+    rows += bags.colors(['blue'], count, '/rear/image_raw/compressed')
+    return sorted(rows, key=lambda row: row[1])
+
+
 def two_cameras(tmp_path: Path) -> Path:
-    rows = bags.colors(['red'], 2, '/front/image_raw/compressed')
-    rows += bags.colors(['blue'], 2, '/rear/image_raw/compressed')
-    return bags.write(tmp_path / 'bag', sorted(rows, key=lambda row: row[1]))
+    return bags.write(tmp_path / 'bag', front_and_rear(2))
 
 
 def test_all_cameras_are_read_by_name(tmp_path: Path) -> None:
@@ -488,9 +492,7 @@ def test_a_file_without_permission_is_named(
 
 
 def ros1_bag(tmp_path: Path) -> Path:
-    rows = bags.colors(['red'], 4, '/front/image_raw/compressed')
-    rows += bags.colors(['blue'], 4, '/rear/image_raw/compressed')
-    return bags.write_ros1(tmp_path / 'run.bag', sorted(rows, key=lambda row: row[1]))
+    return bags.write_ros1(tmp_path / 'run.bag', front_and_rear(4))
 
 
 def test_a_ros_1_bag_is_read_camera_by_camera(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.ros_processes import ROOT
+from helpers.ros_processes import ROOT, state_of
 from helpers.waiting import eventually
 
 
@@ -78,7 +78,7 @@ def test_an_unknown_model_is_reported_in_one_line_before_the_stack_starts() -> N
 def has_ended(pid: int) -> bool:
     """Return whether a process is gone, or a zombie that init has not reaped yet."""
     try:
-        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'Z'
+        return state_of(Path(f'/proc/{pid}')) == 'Z'
     except (FileNotFoundError, ProcessLookupError):
         return True
 

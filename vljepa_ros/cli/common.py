@@ -10,10 +10,10 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vljepa_ros.core.errors import InputError
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SECOND_NS = 1_000_000_000
 TELL_S = 60.0  # period of progress lines
+T = TypeVar('T')
+
 SOURCE_HELP = 'a rosbag2 folder, an .mcap, .db3 or ROS 1 file, a video file, or a folder of images'
 
 
@@ -117,23 +119,26 @@ def _fps(text: str) -> float:
 def _max_gap(text: str) -> float:
     from vljepa_ros.core.settings import PerceptionSettings
 
-    try:
-        return PerceptionSettings(max_gap_s=float(text)).max_gap_s
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from error
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return _converted(
+        lambda: PerceptionSettings(max_gap_s=float(text)).max_gap_s, f"'{text}' is not a number"
+    )
 
 
 def _crop(text: str) -> tuple[float, ...]:
     from vljepa_ros.core.images import check_crop
 
+    return _converted(
+        lambda: check_crop([float(part) for part in text.split(',')]),
+        f"'{text}' does not consist of four numbers X,Y,W,H",
+    )
+
+
+def _converted(convert: Callable[[], T], not_numbers: str) -> T:
+    """Convert an argument; errors become those of argparse, `not_numbers` for a ValueError."""
     try:
-        return check_crop([float(part) for part in text.split(',')])
+        return convert()
     except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' does not consist of four numbers X,Y,W,H"
-        ) from error
+        raise argparse.ArgumentTypeError(not_numbers) from error
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -435,13 +435,10 @@ class Client:
     def _readers(self, client: Any) -> frozenset[bytes]:
         """Return the servers of a service: the readers of its requests, a topic of DDS."""
         topic = f'rq{self._node.resolve_service_name(client.srv_name)}Request'
-        found = self._node.get_subscriptions_info_by_topic(topic, no_mangle=True)
-        return frozenset(bytes(server.endpoint_gid) for server in found)
+        return _gids(self._node.get_subscriptions_info_by_topic(topic, no_mangle=True))
 
     def _servers(self) -> frozenset[bytes]:
-        topic = f'{WATCH}/_action/feedback'
-        found = self._node.get_publishers_info_by_topic(topic)
-        return frozenset(bytes(server.endpoint_gid) for server in found)
+        return _gids(self._node.get_publishers_info_by_topic(f'{WATCH}/_action/feedback'))
 
     def _check_servers(self) -> None:
         """End the watches whose action server has disappeared, for example after a crash."""
@@ -548,3 +545,7 @@ def _ns(name: str, seconds: object) -> int:
 
 def _time(name: str, seconds: object) -> Any:
     return conversions.to_time(_ns(name, seconds))
+
+
+def _gids(endpoints: Sequence[Any]) -> frozenset[bytes]:
+    return frozenset(bytes(endpoint.endpoint_gid) for endpoint in endpoints)

@@ -126,8 +126,7 @@ class Database:
 
     def read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return the rows of an SQL query; raise OutputError if the file is damaged or missing."""
-        if self._queue is not None:
-            self._queue.settle()
+        self.settle()
         try:
             return self._base.execute(statement, values).fetchall()
         except sqlite3.Error as error:

@@ -8,7 +8,6 @@ are returned as bytes. The stamp of a frame is its header stamp, as in the nodes
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -33,15 +32,13 @@ from vljepa_ros.sources.bag_files import (
     open_file,
     unpacked,
 )
+from vljepa_ros.sources.bag_names import METADATA, PART
 from vljepa_ros.sources.base import Damaged, Source
 from vljepa_ros.sources.names import camera_names
 from vljepa_ros.sources.natural_order import natural
 
-METADATA = 'metadata.yaml'
 FIRST = 100  # images whose stamps are compared to find the start
 DAY_NS = 86_400 * 10**9
-# bag_0.mcap, bag.db3, bag_0.db3.zstd -> name of the recording
-PART = re.compile(r'(.*?)(_\d+)?\.(mcap|db3)(\.zstd)?')
 
 
 @dataclass(frozen=True)
@@ -176,7 +173,7 @@ class Bag:
         found = [file for file in present if file in listed or _recording(file) in recordings]
         if not found:
             files = f'the files that {METADATA} lists are missing: {", ".join(missing)}'
-            raise InputError(f'{self.path}: {files if missing else "no bag file and no video"}')
+            raise InputError(f'{self.path}: {files if missing else "no bag file"}')
         if missing:
             self.notes.append(f'{self.path}: files are missing: {", ".join(missing)}')
         if listed:

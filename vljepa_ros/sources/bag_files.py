@@ -77,7 +77,7 @@ class BagFile(ABC):
             InputError: The file cannot be read.
         """
         self.path = path
-        with self.guard():
+        with self._guard():
             self._file = self._readable()
             self.topics = self._read_topics()
 
@@ -99,14 +99,14 @@ class BagFile(ABC):
         """
         found = self._read(topics)
         while True:
-            with self.guard():
+            with self._guard():
                 stored = next(found, None)
             if stored is None:
                 return
             yield stored
 
     @contextmanager
-    def guard(self) -> Iterator[None]:
+    def _guard(self) -> Iterator[None]:
         """Convert any exception of a reader to an InputError of one line that names the cause."""
         try:
             yield

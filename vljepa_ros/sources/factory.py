@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from vljepa_ros.core.errors import InputError
+from vljepa_ros.sources.bag_names import METADATA, PART
 from vljepa_ros.sources.base import Source
-
-BAG_NAME = re.compile(r'.*\.(mcap|db3)(\.zstd)?')
 
 
 def is_bag(path: Path) -> bool:
@@ -20,10 +18,8 @@ def is_bag(path: Path) -> bool:
         OSError: The path cannot be read.
     """
     if path.is_dir():
-        return (path / 'metadata.yaml').exists() or any(
-            BAG_NAME.fullmatch(p.name) for p in path.iterdir()
-        )
-    if BAG_NAME.fullmatch(path.name):
+        return (path / METADATA).exists() or any(PART.fullmatch(p.name) for p in path.iterdir())
+    if PART.fullmatch(path.name):
         return True
     from vljepa_ros.sources.bag_files import format_of
 
