@@ -37,9 +37,10 @@ def questions_about(concepts: ConceptSet, found: Sequence[AnnotationMoment]) -> 
 
 
 def balanced(posed: Sequence[Posed], rng: np.random.Generator) -> list[Posed]:
-    """Return all choices, and as many yes as no questions of each (topic, task); keep the order.
+    """Return all multiple-choice questions and a balanced selection of yes/no questions.
 
-    Yes/no questions are drawn at random.
+    The selection is random and has as many answers yes as no for each topic and task. The order is
+    kept.
     """
     groups: dict[tuple[str, str], dict[str, list[int]]] = {}
     kept: list[int] = []

@@ -46,7 +46,11 @@ NOT_DESCRIBED = 'These streams do not describe their cameras (`cameras` in meta.
 
 @dataclass(frozen=True)
 class FilmedAct:
-    """Act with its camera and the projected size of its object in pixels (NaN: unknown)."""
+    """An annotated action with the camera that filmed it.
+
+    `size_px`: pixels that 5 cm at the object's position cover in an image 96 pixels wide (median
+    over the action); NaN if unknown.
+    """
 
     act: Act
     camera: CameraProperties
