@@ -16,10 +16,16 @@ from vljepa_ros.core.images import check_crop
 from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.conversions import check_image_message, to_image, to_ns
+from vljepa_ros.runtime.frame_loss import SPAN_S, FrameLoss
 from vljepa_ros.stream.familiarity import UnfamiliarSpan
 from vljepa_ros.stream.stamp_filter import StampFilter
 
 WAITING_S = 5.0  # period of the warning that no images arrive
+REMEDY = (
+    "large images of a best-effort camera are lost with the middleware's default settings: start "
+    'the camera with FASTDDS_DEFAULT_PROFILES_FILE set to config/fastdds.xml of vljepa_ros, use '
+    'image_transport:=compressed, or set the subscription to reliable with qos_overrides'
+)
 NO_SEQUENCE = 2**64 - 1  # sequence number if the middleware does not number its messages
 
 
@@ -52,6 +58,7 @@ class CameraInput:
         self.frame_id = ''
         self.unfamiliar = UnfamiliarSpan()
         self.lost = 0
+        self._loss = FrameLoss()
         self.behind = False  # frames were dropped since the last one that the model processed
         self._arrived = self._taken = 0  # numbers of the newest received and processed frames
         self._shared = False  # several publishers use the topic, each with its own numbering
@@ -78,6 +85,7 @@ class CameraInput:
         self.resolved = name
         self._received_s = self._warned_s = time.monotonic()
         self._sequence = None
+        self._loss = FrameLoss()
         self.unfamiliar = UnfamiliarSpan()
 
         def on_message(message: Any, info: Mapping[str, Any]) -> None:
@@ -122,7 +130,7 @@ class CameraInput:
         node.report_problem(f'{self.name}: damaged images', f'{self.name}: {error}')
 
     def update_conditions(self, node: VljepaNode) -> None:
-        """Warn if no images arrive, or if several publishers share the topic."""
+        """Warn if no images arrive, if many are lost, or if several publishers share the topic."""
         publishers = node.count_publishers(self.resolved)
         self._shared = publishers > 1
         node.condition(
@@ -132,9 +140,18 @@ class CameraInput:
             else '',
         )
         now = time.monotonic()
+        share = self._loss.push(now, self.stamp_filter.received, self.lost)
+        node.condition(
+            f'{self.name}: lost frames',
+            ''
+            if share is None
+            else f'{self.name}: only {share:.0%} of the frames published on {self.resolved} '
+            f'arrived in {SPAN_S:g} s; unless this machine is overloaded, {REMEDY}',
+        )
         silent = now - self._received_s >= WAITING_S
         text = f'waiting for images on {self.resolved} ({self.transport}): ' + (
-            f'the topic has {publishers} publisher(s), but no image arrives'
+            f'the topic has {publishers} publisher(s), but no image arrived for {WAITING_S:g} s; '
+            f'if the QoS and the transport match, {REMEDY}'
             if publishers
             else 'the topic has no publisher'
         )
