@@ -122,7 +122,7 @@ def test_one_job_per_cpu_at_most_one_per_stream(
         return [fake_simulator.make(item) for item in work]
 
     monkeypatch.setattr(generation, '_run', run)
-    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0, 3, 4})
+    monkeypatch.setattr(generation, 'cores', lambda: 3)
     for streams, more in ((5, ()), (7, ()), (12, ('--jobs', '4'))):
         given = ('data', 'mwstream', '--split', 'train', '--out', tmp_path, '--seconds', '1')
         assert vljepa(*given, '--streams', streams, *more).status == 0

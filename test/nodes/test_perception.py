@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import array
+import itertools
 import sys
 import threading
 import time
@@ -595,6 +596,46 @@ def test_lost_frames_lower_the_share_of_frames_received(bench: Bench) -> None:
     eventually(lambda: camera_count(node, 'frames received') == 2)
     assert camera_count(node, 'frames lost before reception') == 8
     assert node.describe()['camera: share of frames received'] == '0.200'
+
+
+def test_many_lost_frames_are_one_warning_with_the_remedy(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules['vljepa_ros.runtime.frame_loss'], 'SPAN_S', 2.0)
+    node = bench.start(PerceptionNode, up=False)
+    logged: list[str] = []
+    node.get_logger().warning = logged.append
+    assert bench.do(node, node.bring_up)
+    delivered = bench.collect(Image, 'image')
+    publisher = bench.publisher(Image, 'image', to=2)
+    numbers = itertools.count()
+
+    def publish_faster_than_received() -> None:
+        """Publish ten frames while the node's executor is blocked; its queue keeps the last."""
+        blocked, released = threading.Event(), threading.Event()
+
+        def block() -> None:
+            blocked.set()
+            released.wait(5)
+
+        node.executor.create_task(block)
+        assert blocked.wait(5)
+        for _ in range(10):
+            number = next(numbers)
+            publisher.publish(image_messages('red', number, 1)[0])
+        delivered.wait(number + 1)
+        released.set()
+
+    def warned() -> bool:
+        publish_faster_than_received()
+        return any('lost' in line for line in logged)
+
+    eventually(warned, 20)
+    status = bench.status(node, lambda s: 'FASTDDS_DEFAULT_PROFILES_FILE' in s.message)
+    assert status.level == b'\x01'
+    [line] = [line for line in logged if 'lost' in line]
+    for word in ('image_transport:=compressed', 'qos_overrides', f'{bench.namespace}/image'):
+        assert word in line
 
 
 def test_frames_of_two_publishers_are_not_counted_as_lost(bench: Bench) -> None:

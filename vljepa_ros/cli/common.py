@@ -332,13 +332,18 @@ def note_unseen(source: Source) -> None:
 def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damaged]:
     """Yield frames and damaged images of a source, with a progress bar if stderr is a terminal.
 
+    Images are decoded in advance, in a thread.
+
     Args:
         source: The source to read.
         streams_out: Whether results are printed to stdout during the iteration. If stdout is also
             a terminal, there is no progress bar.
     """
+    from vljepa_ros.sources.read_ahead import read_ahead
+
+    items = read_ahead(source.items())
     if not sys.stderr.isatty() or (streams_out and sys.stdout.isatty()):
-        yield from source.items()
+        yield from items
         return
     from rich.console import Console
     from rich.progress import Progress
@@ -347,7 +352,7 @@ def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damag
     with Progress(
         console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
     ) as bar:
-        yield from bar.track(source.items(), total=source.total, description=source.name)
+        yield from bar.track(items, total=source.total, description=source.name)
 
 
 def seconds(stamp_ns: int, start_ns: int) -> float:

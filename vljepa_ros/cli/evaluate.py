@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
+from vljepa_ros.core.cpu_cores import cores
 from vljepa_ros.core.errors import InputError, OutputError
-from vljepa_ros.core.process_pool import ProcessPool, cores
+from vljepa_ros.core.process_pool import ProcessPool
 from vljepa_ros.data.splits import (
     EVALUATED,
     FIXED,

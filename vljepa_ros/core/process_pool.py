@@ -19,11 +19,6 @@ T = TypeVar('T')
 R = TypeVar('R')
 
 
-def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 class ProcessPool:
     """Process pool whose worker processes exit with the parent, and silently on Ctrl-C."""
 

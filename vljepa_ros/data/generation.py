@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vljepa_ros.core.cpu_cores import cores
 from vljepa_ros.core.errors import InputError, VljepaError
-from vljepa_ros.core.process_pool import ProcessPool, cores
+from vljepa_ros.core.process_pool import ProcessPool
 from vljepa_ros.data.atomic_folder import open_folder, remove_partial
 from vljepa_ros.data.format import read_stream, write_stream
 from vljepa_ros.data.splits import HOME, KITCHEN, VIEWS, folder_name, seed_range

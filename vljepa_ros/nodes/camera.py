@@ -16,12 +16,18 @@ from vljepa_ros.core.images import check_crop
 from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.conversions import check_image_message, to_image, to_ns
+from vljepa_ros.runtime.frame_loss import SPAN_S, FrameLoss
 from vljepa_ros.stream.familiarity import UnfamiliarSpan
 from vljepa_ros.stream.stamp_filter import StampFilter
 
 WAITING_S = 5.0  # period of the warning that no images arrive
 MESSAGES = {'raw': Image, 'compressed': CompressedImage}  # by transport
 TYPES = {'raw': 'sensor_msgs/msg/Image', 'compressed': 'sensor_msgs/msg/CompressedImage'}
+REMEDY = (
+    "large images of a best-effort camera are lost with the middleware's default settings: start "
+    'the camera with FASTDDS_DEFAULT_PROFILES_FILE set to config/fastdds.xml of vljepa_ros, use '
+    'image_transport:=compressed, or set the subscription to reliable with qos_overrides'
+)
 NO_SEQUENCE = 2**64 - 1  # sequence number if the middleware does not number its messages
 
 
@@ -59,6 +65,7 @@ class CameraInput:
         self.frame_id = ''
         self.unfamiliar = UnfamiliarSpan()
         self.lost = 0
+        self._loss = FrameLoss()
         self.dropped = False  # frames were dropped since the last one that the model processed
         self._arrived = self._taken = 0  # numbers of the newest received and processed frames
         self._shared = False  # several publishers use the topic, each with its own numbering
@@ -81,6 +88,7 @@ class CameraInput:
             on_refused: Called with this camera and the header of each rejected image.
         """
         self._received_s = self._warned_s = time.monotonic()
+        self._loss = FrameLoss()
         self.unfamiliar = UnfamiliarSpan()
 
         def on_message(message: Any, info: Mapping[str, Any]) -> None:
@@ -145,7 +153,7 @@ class CameraInput:
         node.report_problem(f'{self.name}: damaged images', f'{self.name}: {error}')
 
     def update_conditions(self, node: VljepaNode) -> None:
-        """Warn if no images arrive, or if several publishers share the topic."""
+        """Warn if no images arrive, if many are lost, or if several publishers share the topic."""
         name = self._topic_to_use(node)
         if name != self.resolved:
             node.get_logger().info(f'{self.name}: subscribing to {name} ({self.transport})')
@@ -159,6 +167,14 @@ class CameraInput:
             else '',
         )
         now = time.monotonic()
+        share = self._loss.push(now, self.stamp_filter.received, self.lost)
+        node.condition(
+            f'{self.name}: lost frames',
+            ''
+            if share is None
+            else f'{self.name}: only {share:.0%} of the frames published on {self.resolved} '
+            f'arrived in {SPAN_S:g} s; unless this machine is overloaded, {REMEDY}',
+        )
         silent = now - self._received_s >= WAITING_S
         text = f'waiting for images on {self.resolved} ({self.transport}): ' + (
             self._cause(node, publishers) if silent else ''
@@ -174,7 +190,10 @@ class CameraInput:
         if not publishers:
             return 'the topic has no publisher'
         if TYPES[self.transport] in types:
-            return f'the topic has {publishers} publisher(s), but no image arrives'
+            return (
+                f'the topic has {publishers} publisher(s), but no image arrived for {WAITING_S:g} s; '
+                f'if the QoS and the transport match, {REMEDY}'
+            )
         other = next((name for name, found in TYPES.items() if found in types), '')
         remedy = f'; set {self.name}.transport to {other}' if other else ''
         return f'the topic carries {", ".join(types)}, not {TYPES[self.transport]}{remedy}'

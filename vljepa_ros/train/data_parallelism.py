@@ -17,6 +17,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from vljepa_ros.core.cpu_cores import cores
+
 T = TypeVar('T')
 
 # Page faults of new memory dominate a training step on a CPU. These options make glibc use huge
@@ -39,7 +41,7 @@ def is_first() -> bool:
 
 def default_processes() -> int:
     """Return the number of GPUs or, if there is none, of CPU cores that this process may use."""
-    return torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    return torch.cuda.device_count() or cores()
 
 
 def launch(arguments: Sequence[str], processes: int) -> None:
