@@ -12,7 +12,7 @@ export PYTHON DISTRO TORCH_INDEX
 ROS_ENVIRONMENT := tools/clean_env.sh .venv/bin/python -m vljepa_ros.cli.ros_environment
 PYTEST := $(ROS_ENVIRONMENT) .venv/bin/python -m pytest
 
-.PHONY: help venv build demo test test-all lint clean
+.PHONY: help venv build demo test test-all lint config clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ lint: build  ## run ruff, mypy in strict mode, and check the GitHub workflow
 	@.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	@tools/clean_env.sh .venv/bin/python tools/message_stubs.py build/stubs
 	@.venv/bin/mypy
+
+config: build  ## write config/vljepa.yaml from the parameters' declarations
+	@$(ROS_ENVIRONMENT) .venv/bin/python tools/config_file.py
 
 clean:  ## remove .venv and build/ (trained models in runs/ and data/ are kept)
 	rm -rf .venv build

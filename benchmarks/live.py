@@ -33,22 +33,15 @@ from vljepa_ros.core.errors import BusyError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.types import Answer
 from vljepa_ros.data.format import open_split
+from vljepa_ros.evaluate.balanced_questions import PARTS
 from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.graded_answers import KINDS, SENTENCES, Given, give, kind_of
 from vljepa_ros.evaluate.probing import ask
 from vljepa_ros.evaluate.questions import Posed, by_moment
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import mean
-from vljepa_ros.evaluate.suites.calibrate import (
-    KINDS,
-    SENTENCES,
-    Given,
-    abstentions,
-    confidences,
-    give,
-    kind_of,
-    pose_all,
-)
-from vljepa_ros.evaluate.suites.vqa import PARTS, grade, pose
+from vljepa_ros.evaluate.suites.calibrate import abstentions, confidences, pose_all
+from vljepa_ros.evaluate.suites.vqa import grade, pose
 from vljepa_ros.evaluate.views import window
 from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.conversions import to_header, to_ns

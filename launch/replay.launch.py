@@ -3,18 +3,19 @@
 
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription
 from launch.conditions import IfCondition, UnlessCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PythonExpression
 
+PLAYER = Path(get_package_prefix('vljepa_ros')) / 'lib' / 'vljepa_ros' / 'vljepa'
 SHARE = Path(get_package_share_directory('vljepa_ros'))
 OWN = {
     'bag': (None, 'The bag: a rosbag2 folder, or an .mcap or .db3 file'),
     'rate': ('1.0', 'Playback speed relative to the recording'),
-    'delay': ('8.0', 'Delay of playback in s, during which the stack loads its weights'),
+    'wait': ('120.0', 'Maximum time in s to wait until perception_node subscribes to the images'),
     'loop': ('false', 'true: play the bag repeatedly'),
 }
 # `image` selects a single camera, so it has no default if `cameras` is given.
@@ -33,16 +34,13 @@ STACK = {
 def generate_launch_description():
     """Return the description for `ros2 launch`; accepts arguments of vljepa.launch.py, too."""
     play = [
-        'ros2',
-        'bag',
+        str(PLAYER),
         'play',
         LaunchConfiguration('bag'),
-        '--clock',
-        '100',
         '--rate',
         LaunchConfiguration('rate'),
-        '--delay',
-        LaunchConfiguration('delay'),
+        '--timeout',
+        LaunchConfiguration('wait'),
     ]
     loop = LaunchConfiguration('loop')
     return LaunchDescription(

@@ -2,6 +2,7 @@
 """Launch the stack in four processes, or in one process with composed:=true."""
 
 import os
+import time
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -10,15 +11,22 @@ from launch.actions import (
     DeclareLaunchArgument,
     LogInfo,
     OpaqueFunction,
+    PopEnvironment,
+    PopLaunchConfigurations,
+    PushEnvironment,
+    PushLaunchConfigurations,
     RegisterEventHandler,
     SetEnvironmentVariable,
+    TimerAction,
 )
-from launch.event_handlers import OnShutdown
+from launch.event_handlers import OnProcessExit, OnShutdown
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from vljepa_ros.cli.ros_environment import MALLOC, shared_memory_profile
 from vljepa_ros.nodes.launch_arguments import boolean, override_file, overrides
+from vljepa_ros.runtime.restart_policy import RestartPolicy
 
 SHARE = Path(get_package_share_directory('vljepa_ros'))
 NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')
@@ -71,22 +79,68 @@ def nodes(context):
     over = override_file(overrides(values, caller))
     files = [values['params_file'], str(over)]
     executables = ('stack',) if boolean('composed', values['composed']) else NODES
-    processes = [
-        Node(
+    scope = dict(context.launch_configurations), dict(context.environment)
+    forget = OnShutdown(on_shutdown=lambda *_: over.unlink(missing_ok=True))
+
+    def node(executable):
+        return Node(
             package='vljepa_ros',
             executable=executable,
             namespace=values['namespace'],
             parameters=files,
             output='screen',
             emulate_tty=True,
-            respawn=True,
-            respawn_delay=2.0,
             ros_arguments=['--log-level', values['log_level']],
         )
+
+    started = [
+        action
         for executable in executables
+        for action in supervised(lambda name=executable: node(name), RestartPolicy(), scope)
     ]
-    forget = OnShutdown(on_shutdown=lambda *_: over.unlink(missing_ok=True))
-    return [*processes, RegisterEventHandler(forget)]
+    return [*started, RegisterEventHandler(forget)]
+
+
+def supervised(make, policy, scope):
+    """Return the actions that run a process and restart it as `policy` says.
+
+    The launch system itself would restart a process whatever its exit status is, without end.
+    `scope`: launch configurations and environment of the group that includes this file, such as a
+    pushed namespace. The group has ended when a process is restarted.
+    """
+    process, began_s = make(), time.monotonic()
+
+    def on_exit(event, context):
+        if context.is_shutdown:
+            return []
+        delay_s = policy.delay_s(event.returncode, time.monotonic() - began_s)
+        status = f'exit status {event.returncode}'
+        log = get_logger(event.process_name)
+        if delay_s is None:
+            if event.returncode:
+                log.error(f'not restarted: a restart does not help ({status}); see its last lines')
+            return []
+        log.warning(f'restarted in {delay_s:g} s ({status})')
+        return [TimerAction(period=delay_s, actions=in_scope(again))]
+
+    def again(context):
+        context.launch_configurations.update(scope[0])
+        context.environment.update(scope[1])
+        return supervised(make, policy, scope)
+
+    handler = OnProcessExit(target_action=process, on_exit=on_exit)
+    return [RegisterEventHandler(handler), process]
+
+
+def in_scope(function):
+    """Return the actions that call a function of the launch context in a scope of its own."""
+    return [
+        PushLaunchConfigurations(),
+        PushEnvironment(),
+        OpaqueFunction(function=function),
+        PopEnvironment(),
+        PopLaunchConfigurations(),
+    ]
 
 
 def generate_launch_description():

@@ -31,6 +31,8 @@ tools/clean_env.sh env AMENT_PREFIX_PATH="$venv" CMAKE_PREFIX_PATH="$venv" \
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 find "$site/vljepa_ros" "$venv/share/vljepa_ros" "$venv/lib/vljepa_ros" -xtype l -delete
 
+# With this shebang, .venv need not be active. The link to scripts/vljepa is removed, not written through.
+rm -f "$venv/bin/vljepa"
 cat > "$venv/bin/vljepa" <<EOF
 #!$venv/bin/python
 from vljepa_ros.cli.main import main

@@ -50,6 +50,19 @@ def test_a_process_that_ignores_sigint_is_killed(
     assert not is_alive(pid)
 
 
+def test_processes_end_at_once_in_a_background_job_that_ignores_sigint(tmp_path: Path) -> None:
+    code = 'import time; print("up", flush=True); time.sleep(60)'
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts `vljepa demo &`
+    try:
+        with StackProcesses(dict(os.environ), tmp_path) as running:
+            running.start('a', python(code))
+            process = running.process('a')
+            assert eventually(lambda: 'up' in running.tail('a'))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert process.returncode == -signal.SIGINT  # not killed after the time limit
+
+
 def test_all_processes_end_after_an_exception(tmp_path: Path) -> None:
     with pytest.raises(KeyError), StackProcesses(dict(os.environ), tmp_path) as running:
         running.start('a', python('import time; time.sleep(60)'))

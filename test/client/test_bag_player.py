@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from pathlib import Path
 
 from helpers import bags
@@ -29,3 +30,13 @@ def test_a_jump_of_the_recording_times_is_no_pause(bench: Bench, tmp_path: Path)
     assert [n for n in notes if 'jump' in n] == [
         'recording times jump by 31,536,000 s (was the clock set?): playing on without this pause'
     ]
+
+
+def test_a_bag_is_played_in_a_loop(bench: Bench, tmp_path: Path) -> None:
+    bag = Bag(bags.write(tmp_path / 'bag', bags.colors(['red'], 6)))
+    images = bench.collect(CompressedImage, bags.TOPIC)
+    options = PlayOptions(namespace=bench.namespace, rate=9.0, loop=True)
+    player = Player(bench.probe, time.sleep, bag, options, print)
+    played = [message.log_ns for message in islice(player.run(), 15)]
+    assert played == (played[:6] * 3)[:15]
+    images.wait(15)

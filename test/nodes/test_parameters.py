@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,14 @@ def flat(values: dict[str, Any], prefix: str = '') -> dict[str, Any]:
         else:
             found[prefix + key] = value
     return found
+
+
+def test_the_parameter_file_is_generated_from_the_declarations() -> None:
+    spec = importlib.util.spec_from_file_location('config_file', ROOT / 'tools/config_file.py')
+    assert spec is not None and spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert (ROOT / 'config' / 'vljepa.yaml').read_text() == tool.config_text(), 'run make config'
 
 
 @pytest.mark.parametrize('name', KINDS)

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import rclpy
 from builtin_interfaces.msg import Duration
 from helpers import fake_models
 from helpers.node_harness import (
@@ -26,6 +27,8 @@ from helpers.node_harness import (
     stamp,
     values_of,
 )
+from rclpy.context import Context
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
@@ -171,6 +174,45 @@ def test_compressed_images_are_decoded_and_rotated(bench: Bench) -> None:
     eventually(lambda: len(vision.images) == 2)
     for image in vision.images:
         assert np.argwhere(image.sum(axis=2)).tolist() == [[0, 15]]
+
+
+@pytest.mark.parametrize('publishes_first', [True, False])
+def test_compressed_images_may_have_any_topic_name(bench: Bench, publishes_first: bool) -> None:
+    vision = RecordingVision()
+
+    def start() -> PerceptionNode:
+        return bench.start(
+            PerceptionNode,
+            with_vision(vision),
+            camera__topic='lens/jpeg',
+            camera__transport='compressed',
+        )
+
+    if publishes_first:
+        first = bench.probe.create_publisher(CompressedImage, 'lens/jpeg', 1)
+        eventually(lambda: bench.probe.count_publishers(first.topic_name) == 1)
+    start()
+    lens = Feed(bench, 'lens/jpeg', CompressedImage)  # waits for the subscription
+    data = cv2.imencode('.png', fake_models.solid_image('red'))[1].tobytes()
+    images = (
+        CompressedImage(
+            header=Header(stamp=stamp(START_NS + n * 100 * MS)), format='png', data=data
+        )
+        for n in range(2)
+    )
+    lens.send(*images)
+    eventually(lambda: len(vision.images) == 2)
+
+
+def test_a_topic_of_another_type_is_named_with_the_remedy(bench: Bench) -> None:
+    context = Context()  # of its own, as in another process
+    rclpy.init(context=context, domain_id=bench.probe.context.get_domain_id())
+    lens = Node('lens', namespace=bench.namespace, context=context)
+    lens.create_publisher(CompressedImage, 'lens/jpeg', 1)
+    node = bench.start(PerceptionNode, with_vision(RecordingVision()), camera__topic='lens/jpeg')
+    eventually(lambda: 'camera.transport to compressed' in node.health.summary('active')[1], 20.0)
+    lens.destroy_node()
+    rclpy.shutdown(context=context)
 
 
 def test_images_are_cropped_and_the_crop_changes_at_run_time(bench: Bench) -> None:

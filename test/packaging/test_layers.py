@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from vljepa_ros.cli import main
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / 'vljepa_ros'
 LAYERS = (
@@ -195,6 +197,19 @@ def test_the_parts_of_a_package_import_each_other_without_cycles() -> None:
             if below(name, folder) and name != folder
         }
         assert_no_cycle(inside, lambda name, depth=depth: '.'.join(name.split('.')[:depth]))
+
+
+def test_commands_and_suites_share_code_through_other_modules() -> None:
+    edges = graph()
+    commands = {f'cli.{name}' for name in main.COMMANDS}
+    suites = {
+        f'evaluate.suites.{path.stem}'
+        for path in (PACKAGE / 'evaluate/suites').glob('*.py')
+        if path.stem != '__init__'
+    }
+    assert len(commands) > 8 and len(suites) > 8
+    for leaves in (commands, suites):
+        assert {name: edges[name] & leaves for name in leaves if edges[name] & leaves} == {}
 
 
 def test_simulators_are_imported_by_listed_modules_only() -> None:

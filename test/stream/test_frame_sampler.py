@@ -114,10 +114,10 @@ def test_a_slot_at_a_frame_is_filled_at_once() -> None:
 def test_after_drops_the_newest_slots_are_filled_and_older_slots_are_skipped() -> None:
     sampler = FrameSampler(100 * MS, 2 * S)
     sampler.push(0, image(0))
-    slots = sampler.push(730 * MS, image(7), room=2)
+    slots = sampler.push(730 * MS, image(7), most=2)
     assert [(slot.slot_ns // MS, slot.image[0, 0, 0]) for slot in slots] == [(600, 7), (700, 7)]
     assert sampler.skipped == 5
-    assert sampler.push(770 * MS, image(8), room=2) == []  # no slot is due, and none is skipped
+    assert sampler.push(770 * MS, image(8), most=2) == []  # no slot is due, and none is skipped
     slots = sampler.push(840 * MS, image(9))  # nothing was dropped: as ever
     assert [(slot.slot_ns // MS, slot.image[0, 0, 0]) for slot in slots] == [(800, 8)]
     assert sampler.skipped == 5

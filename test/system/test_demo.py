@@ -23,6 +23,8 @@ def demo(*arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         cwd=ROOT,
         start_new_session=True,
+        # As in a terminal, also if the tests run as a background job, which ignores SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

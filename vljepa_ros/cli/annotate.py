@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from vljepa_ros.cli import common
 
 if TYPE_CHECKING:
-    from vljepa_ros.core.settings import Settings
     from vljepa_ros.core.types import Event
 
 
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from vljepa_ros.stream.offline_segmenter import OfflineSegmenter
 
     segmentation = SegmenterSettings(events_per_minute=args.events_per_minute)
-    settings = dataclasses.replace(settings_of(args), segmenter=segmentation)
+    settings = dataclasses.replace(common.settings_of(args), segmenter=segmentation)
     offline = OfflineSegmenter(segmentation, 'offline') if args.offline else None
     source = common.open_given(args)
     pipeline = Pipeline(common.load_model(args), settings, segmenter=offline)
@@ -63,18 +62,6 @@ def run(args: argparse.Namespace) -> int:
     if not seen:
         common.note_unseen(source)
     return 0
-
-
-def settings_of(args: argparse.Namespace) -> Settings:
-    """Return the default settings, with --prompt and --max-gap.
-
-    Raises:
-        InputError: The prompt is invalid.
-    """
-    from vljepa_ros.core.settings import Settings
-
-    prompts = () if args.prompt is None else (args.prompt,)
-    return Settings(common.perception_settings(args, prompts))
 
 
 def as_json(event: Event, start_ns: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -19,7 +20,7 @@ from vljepa_ros.core.errors import InputError
 
 if TYPE_CHECKING:
     from vljepa_ros.core.protocols import Model
-    from vljepa_ros.core.settings import PerceptionSettings
+    from vljepa_ros.core.settings import PerceptionSettings, Settings
     from vljepa_ros.core.types import AbstainReason, Frame
     from vljepa_ros.sources import Damaged, Source
 
@@ -160,6 +161,42 @@ def add_max_gap_argument(parser: argparse.ArgumentParser) -> None:
         help='a longer gap between frames, in seconds, resets the stream; raise it for recordings '
         'with few frames per second (default: 2)',
     )
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """Return the default settings, with --prompt and --max-gap.
+
+    Raises:
+        InputError: The prompt is invalid.
+    """
+    from vljepa_ros.core.settings import Settings
+
+    prompts = () if args.prompt is None else (args.prompt,)
+    return Settings(perception_settings(args, prompts))
+
+
+def checked_out(name: str) -> Path:
+    """Return the path of an output file with symbolic links resolved.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    if not name:
+        raise InputError('--out is empty')
+    path = Path(name)
+    try:
+        target = path.resolve()
+        if target.is_dir():
+            raise InputError(f'--out: {path} is a folder')
+        if target.exists() and not target.is_file():
+            raise InputError(f'--out: {path} is not a regular file')
+        if not target.parent.is_dir():
+            raise InputError(f'--out: no such folder: {path.parent}')
+    except (OSError, RuntimeError) as error:  # the name is too long, or links form a cycle
+        raise InputError(f'--out: {path}: {getattr(error, "strerror", error)}') from error
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f'--out: the folder {path.parent} is not writable')
+    return target
 
 
 def perception_settings(

@@ -256,10 +256,9 @@ def _add_manifest(parser: argparse.ArgumentParser) -> None:
 
 def _manifest(args: argparse.Namespace) -> int:
     """List the seeds, cameras and paraphrases that a model was trained on."""
-    from vljepa_ros.cli.embed import checked_out
     from vljepa_ros.data import manifest
 
-    out = checked_out(args.out)
+    out = common.checked_out(args.out)
     found = manifest.collect(args.data)
     try:
         out.write_text(manifest.dump(found), encoding='utf-8')

@@ -33,11 +33,10 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from vljepa_ros.cli import offline_run
-    from vljepa_ros.cli.annotate import settings_of
     from vljepa_ros.stream.perceiver import Perceiver
 
-    out = checked_out(args.out)
-    settings = settings_of(args).perception
+    out = common.checked_out(args.out)
+    settings = common.settings_of(args).perception
     source = common.open_given(args, one_camera=True)
     model = common.load_model(args, 'vision')
     assert model.vision is not None
@@ -71,30 +70,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f'wrote {len(found)} embeddings of {model.facts.embedding_dim} values to {args.out}')
     return 0
-
-
-def checked_out(name: str) -> Path:
-    """Return the path of an output file with symbolic links resolved.
-
-    Raises:
-        InputError: The file cannot be written.
-    """
-    if not name:
-        raise InputError('--out is empty')
-    path = Path(name)
-    try:
-        target = path.resolve()
-        if target.is_dir():
-            raise InputError(f'--out: {path} is a folder')
-        if target.exists() and not target.is_file():
-            raise InputError(f'--out: {path} is not a regular file')
-        if not target.parent.is_dir():
-            raise InputError(f'--out: no such folder: {path.parent}')
-    except (OSError, RuntimeError) as error:  # the name is too long, or links form a cycle
-        raise InputError(f'--out: {path}: {getattr(error, "strerror", error)}') from error
-    if not os.access(target.parent, os.W_OK):
-        raise InputError(f'--out: the folder {path.parent} is not writable')
-    return target
 
 
 def _write(path: Path, arrays: dict[str, object]) -> None:

@@ -26,10 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def compare(args: argparse.Namespace) -> int:
     """Compare the embeddings of window mode and block-causal mode on a recording."""
     from vljepa_ros.cli import offline_run
-    from vljepa_ros.cli.annotate import settings_of
     from vljepa_ros.stream.perceiver import Perceiver
 
-    settings = settings_of(args).perception
+    settings = common.settings_of(args).perception
     source = common.open_given(args, one_camera=True)
     vision = _load(args)
     for _ in offline_run.hops(Perceiver(vision, settings), source, settings.max_gap_ns):

@@ -14,6 +14,8 @@ from pathlib import Path
 from vljepa_ros.cli import common
 from vljepa_ros.core.errors import InputError
 
+DISCOVERY_S, LOSSLESS_S = 6.0, 30.0  # default timeouts; discovery takes 3 s
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vljepa play`."""
@@ -55,10 +57,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--timeout',
         type=float,
-        default=30.0,
         metavar='S',
-        help='for --lossless: maximum time to wait for the stack (default: 30 s)',
+        help='maximum time to wait for the subscribers of the images (default: '
+        f'{DISCOVERY_S:g} s); with --lossless also for each image (default: {LOSSLESS_S:g} s)',
     )
+    parser.add_argument('--loop', action='store_true', help='play the bag again and again')
     common.add_output_arguments(parser)
 
 
@@ -66,7 +69,10 @@ def run(args: argparse.Namespace) -> int:
     """Run `vljepa play` and return its exit status."""
     path = args.bag
     check_bag(path)
-    for name, value in (('--rate', args.rate), ('--timeout', args.timeout)):
+    timeout_s = args.timeout
+    if timeout_s is None:
+        timeout_s = LOSSLESS_S if args.lossless else DISCOVERY_S
+    for name, value in (('--rate', args.rate), ('--timeout', timeout_s)):
         if not math.isfinite(value) or value <= 0:
             raise InputError(f'{name} ({value:g}) is not positive')
     remap = read_remap(args.topic_remap)
@@ -86,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
             remap=remap,
             namespace=args.namespace,
             rate=0.0 if args.lossless else args.rate,
-            timeout_s=args.timeout,
+            timeout_s=timeout_s,
+            loop=args.loop,
         ),
         note=common.note,
     )

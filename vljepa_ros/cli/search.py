@@ -63,10 +63,9 @@ def run(args: argparse.Namespace) -> int:
 
 def settings_of(args: argparse.Namespace) -> Settings:
     """Return the settings of `vljepa annotate`, with a memory that retains the whole recording."""
-    from vljepa_ros.cli import annotate
     from vljepa_ros.core.settings import EVER_S, MemorySettings
 
-    return dataclasses.replace(annotate.settings_of(args), memory=MemorySettings(EVER_S, EVER_S))
+    return dataclasses.replace(common.settings_of(args), memory=MemorySettings(EVER_S, EVER_S))
 
 
 def moments_of(

@@ -61,7 +61,7 @@ class StackProcesses:
                 stdout=subprocess.PIPE if piped else log,
                 text=True,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == 'linux' else None,
+                preexec_fn=_prepare_child,
             )
 
     @property
@@ -97,12 +97,15 @@ class StackProcesses:
         self._running.clear()
 
 
-def _end_with_parent() -> None:
-    """Make the kernel send SIGTERM to this child process when its parent dies.
+def _prepare_child() -> None:
+    """Set up the signals of a child process; called before `exec`, which preserves the settings.
 
-    It is called before `exec`, which preserves the setting.
+    SIGINT stops the child, although shells let background jobs ignore it. On Linux, the kernel
+    sends SIGTERM to the child when its parent dies.
     """
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def node_command(

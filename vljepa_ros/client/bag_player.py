@@ -35,7 +35,6 @@ from vljepa_ros.sources.bag_files import RAW, BagTopic
 CLOCK_S = 0.02  # period of /clock between two messages
 LONGEST_PAUSE_NS = 3_600_000_000_000  # a longer pause of the recording is skipped
 RESEND_S = 2.0
-LISTENERS_S = 6.0  # maximum wait for subscribers when playing at a rate; discovery takes 3 s
 SETTLE_S = 0.5  # wait after the first subscriber, so that more subscribers are discovered
 OURS = ('/clock', '/rosout', '/parameter_events')
 
@@ -46,8 +45,8 @@ class PlayOptions:
 
     `topics`: topics to play; empty for all topics whose message type is installed. `remap`:
     published name by topic of the bag. `namespace`: namespace of the nodes. `rate`: speed relative
-    to the recording; 0 for lossless playback. `timeout_s`: maximum wait for subscribers and for
-    each acknowledgement in lossless playback.
+    to the recording; 0 for lossless playback. `timeout_s`: maximum wait for subscribers and, in
+    lossless playback, for each acknowledgement. `loop`: play the bag again and again.
     """
 
     topics: tuple[str, ...] = ()
@@ -55,6 +54,7 @@ class PlayOptions:
     namespace: str = 'vljepa'
     rate: float = 0.0
     timeout_s: float = 30.0
+    loop: bool = False
 
 
 class Player:
@@ -100,6 +100,12 @@ class Player:
                 playback also: no node subscribes to the images, or an image is not acknowledged
                 in time.
         """
+        while True:
+            yield from self._run_once()
+            if not self._options.loop:
+                return
+
+    def _run_once(self) -> Iterator[BagMessage]:
         awaited = self._wait_for_listeners()
         began_s, first_ns, before_ns = time.monotonic(), 0, 0
         for message in self._bag.messages(self.topics):
@@ -172,7 +178,7 @@ class Player:
             return bool(listened()) and bool(stack or not lossless)
 
         names = ', '.join(self._options.remap.get(t.name, t.name) for t in images)
-        if not self.wait_until(ready, self._options.timeout_s if lossless else LISTENERS_S):
+        if not self.wait_until(ready, self._options.timeout_s):
             if not images:
                 return set()
             if not lossless:
@@ -241,6 +247,8 @@ class Player:
 
 def play(bag: Bag, options: PlayOptions, note: Callable[[str], None]) -> dict[str, Any]:
     """Play a whole bag from a new node and return statistics of the playback.
+
+    With `loop`, it plays until KeyboardInterrupt.
 
     Args:
         bag: Bag to play.

@@ -81,7 +81,11 @@ def viewpoint(stream: Stream, episode: int) -> str:
 
 
 def projected_sizes(stream: Stream, items: list[Annotation]) -> list[float]:
-    """Return the median projected object size (pixels) during each annotation; NaN if unknown."""
+    """Return the projected size during each annotation; NaN if unknown.
+
+    It is the median number of pixels that 5 cm at the object's position cover in an image 96
+    pixels wide.
+    """
     sizes = stream.state().get(SIZE)
     if sizes is None:
         return [NAN] * len(items)

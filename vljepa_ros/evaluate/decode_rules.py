@@ -4,7 +4,7 @@
 A rule selects or pools embeddings of one stream and returns them as `Decodes`: vectors (N, D),
 sorted by time. The rule of the VL-JEPA paper (arXiv 2512.10942, section 4.3) is offline: Ward
 clustering of neighbors divides a whole stream into N segments, and the mean embedding of each
-segment is decoded.
+segment is decoded. The online rule is change detection (`vljepa_ros.stream.segmenter`).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def online(hops: StreamEmbeddings, threshold: float) -> Decodes:
 
 
 def by_settings(hops: StreamEmbeddings, settings: SegmenterSettings) -> Decodes:
-    """Return the decodes of our online rule: one per segment start and one per segment update.
+    """Return the decodes of change detection with settings: one per segment start and update.
 
     The end of a segment does not cause a decode: the segment keeps its last text.
     """

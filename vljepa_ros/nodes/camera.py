@@ -26,7 +26,14 @@ REMEDY = (
     'the camera with FASTDDS_DEFAULT_PROFILES_FILE set to config/fastdds.xml of vljepa_ros, use '
     'image_transport:=compressed, or set the subscription to reliable with qos_overrides'
 )
+MESSAGES = {'raw': Image, 'compressed': CompressedImage}  # by transport
+TYPES = {'raw': 'sensor_msgs/msg/Image', 'compressed': 'sensor_msgs/msg/CompressedImage'}
 NO_SEQUENCE = 2**64 - 1  # sequence number if the middleware does not number its messages
+
+
+def published_types(node: VljepaNode, topic: str) -> list[str]:
+    """Return the message types of a topic's publishers, sorted."""
+    return sorted({info.topic_type for info in node.get_publishers_info_by_topic(topic)})
 
 
 @dataclass
@@ -59,11 +66,12 @@ class CameraInput:
         self.unfamiliar = UnfamiliarSpan()
         self.lost = 0
         self._loss = FrameLoss()
-        self.behind = False  # frames were dropped since the last one that the model processed
+        self.dropped = False  # frames were dropped since the last one that the model processed
         self._arrived = self._taken = 0  # numbers of the newest received and processed frames
         self._shared = False  # several publishers use the topic, each with its own numbering
         self._sequence: int | None = None
         self._subscription: Any = None
+        self._on_message: Callable[[Any, Mapping[str, Any]], None]
         self._received_s = self._warned_s = time.monotonic()
 
     def subscribe(
@@ -79,12 +87,7 @@ class CameraInput:
             on_image: Called with this camera and each accepted image.
             on_refused: Called with this camera and the header of each rejected image.
         """
-        name = node.resolve_topic_name(self.topic)
-        if self.transport == 'compressed' and not name.endswith('/compressed'):
-            name += '/compressed'  # the name that image_transport uses, also after remapping
-        self.resolved = name
         self._received_s = self._warned_s = time.monotonic()
-        self._sequence = None
         self._loss = FrameLoss()
         self.unfamiliar = UnfamiliarSpan()
 
@@ -105,8 +108,28 @@ class CameraInput:
             )
             on_image(self, arrived)
 
-        kind = CompressedImage if self.transport == 'compressed' else Image
-        self._subscription = node.subscriber(kind, name, on_message, qos.IMAGE)
+        self._on_message = on_message
+        self._subscribe_to(node, self._topic_to_use(node))
+
+    def _subscribe_to(self, node: VljepaNode, name: str) -> None:
+        self.unsubscribe(node)
+        self.resolved, self._sequence = name, None
+        self._subscription = node.subscriber(
+            MESSAGES[self.transport], name, self._on_message, qos.IMAGE
+        )
+
+    def _topic_to_use(self, node: VljepaNode) -> str:
+        """Return the full name of the topic that carries the images.
+
+        Compressed images are on `<topic>/compressed`, as image_transport names it (also after
+        remapping), or on `<topic>` itself if only that topic has a publisher of compressed images.
+        """
+        name: str = node.resolve_topic_name(self.topic)
+        if self.transport != 'compressed' or name.endswith('/compressed'):
+            return name
+        usual = f'{name}/compressed'
+        is_named_otherwise = TYPES['compressed'] in published_types(node, name)
+        return name if is_named_otherwise and not node.count_publishers(usual) else usual
 
     def unsubscribe(self, node: VljepaNode) -> None:
         """Destroy the subscription, if there is one."""
@@ -120,7 +143,7 @@ class CameraInput:
         Raises:
             InputError: The image is damaged.
         """
-        self.behind |= arrived.number > self._taken + 1
+        self.dropped |= arrived.number > self._taken + 1
         self._taken = arrived.number
         return to_image(arrived.message, self.degrees, self.crop)
 
@@ -131,6 +154,10 @@ class CameraInput:
 
     def update_conditions(self, node: VljepaNode) -> None:
         """Warn if no images arrive, if many are lost, or if several publishers share the topic."""
+        name = self._topic_to_use(node)
+        if name != self.resolved:
+            node.get_logger().info(f'{self.name}: subscribing to {name} ({self.transport})')
+            self._subscribe_to(node, name)
         publishers = node.count_publishers(self.resolved)
         self._shared = publishers > 1
         node.condition(
@@ -150,15 +177,26 @@ class CameraInput:
         )
         silent = now - self._received_s >= WAITING_S
         text = f'waiting for images on {self.resolved} ({self.transport}): ' + (
-            f'the topic has {publishers} publisher(s), but no image arrived for {WAITING_S:g} s; '
-            f'if the QoS and the transport match, {REMEDY}'
-            if publishers
-            else 'the topic has no publisher'
+            self._cause(node, publishers) if silent else ''
         )
         node.health.condition(f'{self.name}: waiting', text if silent else '')
         if silent and now - self._warned_s >= WAITING_S:
             self._warned_s = now
             node.get_logger().warning(text)
+
+    def _cause(self, node: VljepaNode, publishers: int) -> str:
+        """Return why no image arrives, with the remedy if it is known."""
+        types = published_types(node, self.resolved)
+        if not publishers:
+            return 'the topic has no publisher'
+        if TYPES[self.transport] in types:
+            return (
+                f'the topic has {publishers} publisher(s), but no image arrived for '
+                f'{WAITING_S:g} s; if the QoS matches, {REMEDY}'
+            )
+        other = next((name for name, found in TYPES.items() if found in types), '')
+        remedy = f'; set {self.name}.transport to {other}' if other else ''
+        return f'the topic carries {", ".join(types)}, not {TYPES[self.transport]}{remedy}'
 
     def describe(self) -> dict[str, str]:
         """Return the topic and the counters of this camera for the diagnostics."""

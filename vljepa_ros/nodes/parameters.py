@@ -184,7 +184,11 @@ PERCEPTION = (
     ),
 )
 CAMERA = (
-    Spec('topic', 'image', 'Image topic, without the suffix /compressed'),
+    Spec(
+        'topic',
+        'image',
+        'Image topic; the suffix /compressed of image_transport may be omitted',
+    ),
     Spec('transport', 'raw', 'Image transport', choices=('raw', 'compressed')),
     Spec('rotate', 0, 'Clockwise rotation of the images, in degrees', choices=(0, 90, 180, 270)),
     Spec(

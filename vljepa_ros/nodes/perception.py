@@ -156,8 +156,8 @@ class PerceptionNode(VljepaNode):
         if resized:
             self.report_problem(f'{camera.name}: image size changed', f'{camera.name}: {resized}')
         frame = Frame(arrived.stamp_ns, image, camera.name)
-        behind, camera.behind = camera.behind, False
-        for embeddings in self._perceiver.see(frame, arrived.reset_count, behind):
+        dropped, camera.dropped = camera.dropped, False
+        for embeddings in self._perceiver.see(frame, arrived.reset_count, dropped):
             self._publish(camera, embeddings, time.monotonic() - arrived.arrived_s)
         self._counters = {
             'hops': self._perceiver.hops,

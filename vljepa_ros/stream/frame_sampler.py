@@ -26,7 +26,7 @@ class FrameSampler:
         self._newest: tuple[int, Image] | None = None
         self.skipped = 0
 
-    def push(self, stamp_ns: int, image: Image, room: int | None = None) -> list[Slot]:
+    def push(self, stamp_ns: int, image: Image, most: int | None = None) -> list[Slot]:
         """Add a frame and return the newly filled slots, in order of time.
 
         Slots before the frame take the previous frame, a slot near `stamp_ns` takes this frame.
@@ -34,7 +34,7 @@ class FrameSampler:
         Args:
             stamp_ns: Stamp of the frame, later than the previous stamp.
             image: Pixels of the frame.
-            room: Maximum number of slots to fill if frames were dropped before this frame: the
+            most: Maximum number of slots to fill if frames were dropped before this frame: the
                 frame fills the newest slots, and older slots are skipped. None if no frame was
                 dropped.
         """
@@ -44,8 +44,8 @@ class FrameSampler:
             return [self._take(self._newest)]
         half_ns = (stamp_ns - previous[0]) // 2  # a nearer frame of a fast camera may follow
         late_ns, early_ns = (min(self._period_ns // part, half_ns) for part in (2, EARLY))
-        if room is not None:
-            self._skip(self._slots_before(stamp_ns + early_ns + 1) - room)
+        if most is not None:
+            self._skip(self._slots_before(stamp_ns + early_ns + 1) - most)
             previous = self._newest
         slots = []
         while self._slot_ns() < stamp_ns - late_ns:

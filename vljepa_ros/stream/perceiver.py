@@ -249,8 +249,8 @@ class Perceiver:
             camera.restart()
             camera.reset_count = reset_count
         length = self._vision.facts.tubelet_frames
-        room = length - len(camera.pending) if dropped else None
-        for slot in camera.sampler.push(frame.stamp_ns, image, room):
+        most = length - len(camera.pending) if dropped else None
+        for slot in camera.sampler.push(frame.stamp_ns, image, most):
             if not camera.takes(slot, self._period_ns, dropped):
                 continue
             camera.pending.append(slot)

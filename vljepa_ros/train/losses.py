@@ -53,14 +53,16 @@ def joint_loss(
     Args:
         predicted: Predicted embeddings, unit vectors (M, D).
         concepts: Row in `targets` of each prediction's concept (M,).
-        weight: Weight of each prediction (M,).
+        weight: Weight of each prediction (M,) in the prediction-to-text direction and in the
+            gap term; the text-to-prediction direction is unweighted.
         targets: Embeddings of the concepts, unit vectors (N, D).
         scale: Factor of the cosines in the softmax (inverse temperature).
         gap_weight: Weight of the mean of 1 - cosine between predictions and their targets.
-        also: (N, N) bool, true for concepts that may be true together; these pairs are ignored.
+        also: (N, N) bool, true for different concepts that may be true together; these pairs
+            are ignored. The diagonal is false.
 
     Returns:
-        The loss, and its three terms by name.
+        The loss, and its terms `prediction_to_text`, `text_to_prediction` and `gap`.
     """
     logits = scale * predicted @ targets.T
     if also is not None:

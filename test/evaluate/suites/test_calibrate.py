@@ -15,18 +15,16 @@ from sklearn.metrics import roc_auc_score
 from vljepa_ros.data.format import Annotation, open_split
 from vljepa_ros.data.questions import LabeledQuestion
 from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
+from vljepa_ros.evaluate.graded_answers import Given, kind_of, reason_of
 from vljepa_ros.evaluate.questions import Posed, pose
 from vljepa_ros.evaluate.report import Row
 from vljepa_ros.evaluate.statistics import auroc, ece, mean, redrawn
 from vljepa_ros.evaluate.suites.calibrate import (
     DRAWS,
-    Given,
     abstentions,
     calibrate,
     confidences,
-    kind_of,
     pose_all,
-    reason_of,
 )
 
 

@@ -10,8 +10,9 @@ import pytest
 from helpers.printed import numbers
 from helpers.toy_suites import ToyVision, annotation, context, film
 
+from vljepa_ros.evaluate.act_classification import choose
 from vljepa_ros.evaluate.report import Report, Row
-from vljepa_ros.evaluate.suites.classify import NOT_THERE, choose, classify, classify_unseen
+from vljepa_ros.evaluate.suites.classify import NOT_THERE, classify, classify_unseen
 from vljepa_ros.evaluate.suites.gap import gap
 
 

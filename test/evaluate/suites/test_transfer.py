@@ -23,9 +23,9 @@ from vljepa_ros.data.simulators.kitchen.concepts import CONCEPTS
 from vljepa_ros.data.simulators.mwstream.meanings import LISTS, sentences
 from vljepa_ros.data.simulators.mwstream.questions import prompts
 from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.graded_answers import reason_of
 from vljepa_ros.evaluate.matching import f1, pairs
 from vljepa_ros.evaluate.statistics import Mean
-from vljepa_ros.evaluate.suites.calibrate import reason_of
 from vljepa_ros.evaluate.suites.transfer import (
     LabeledEvent,
     count,

@@ -19,11 +19,12 @@ from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Stream
+from vljepa_ros.evaluate.act_classification import choose
 from vljepa_ros.evaluate.cameras import camera_of, projected_sizes, viewpoint
 from vljepa_ros.evaluate.motion import motion_of
 from vljepa_ros.evaluate.report import Row
 from vljepa_ros.evaluate.stream_embeddings import hops_of
-from vljepa_ros.evaluate.suites.classify import choose, classify, classify_unseen
+from vljepa_ros.evaluate.suites.classify import classify, classify_unseen
 from vljepa_ros.evaluate.suites.robustness import robustness
 from vljepa_ros.evaluate.suites.views import views
 from vljepa_ros.evaluate.views import answers

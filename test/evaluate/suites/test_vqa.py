@@ -12,8 +12,9 @@ from helpers.toy_suites import ToyVision, annotation, context, film
 
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.data.questions import UNKNOWN, LabeledQuestion, prompts
+from vljepa_ros.evaluate.balanced_questions import CHOICES, YES_NO, balanced
 from vljepa_ros.evaluate.questions import Posed
-from vljepa_ros.evaluate.suites.vqa import CHOICES, YES_NO, balanced, pose, vqa
+from vljepa_ros.evaluate.suites.vqa import pose, vqa
 
 
 def posed_question(task: str, answer: str, topic: str = 'doing', kind: str = YES_NO) -> Posed:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from vljepa_ros.evaluate.act_classification import acts
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.probing import PROMPT
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import Mean, auroc, mean
-from vljepa_ros.evaluate.suites.classify import acts
 from vljepa_ros.evaluate.views import Vectors, blind_answers
 
 FOLDS = 5

@@ -18,6 +18,8 @@ from vljepa_ros.core.protocols import Vision
 from vljepa_ros.core.settings import PerceptionSettings
 from vljepa_ros.core.types import Frame, Image
 from vljepa_ros.data.concepts import ConceptSet
+from vljepa_ros.evaluate.act_classification import Act, Candidates, choose
+from vljepa_ros.evaluate.balanced_questions import YES_NO, is_right, questions_about
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.image_corruptions import CORRUPTIONS, Corruption, StampedClip
 from vljepa_ros.evaluate.moments import AnnotationMoment, hidden_rows, in_turn
@@ -25,8 +27,6 @@ from vljepa_ros.evaluate.outcomes import Outcomes, unique
 from vljepa_ros.evaluate.probing import PROMPT
 from vljepa_ros.evaluate.questions import Posed, by_moment
 from vljepa_ros.evaluate.report import Report, Row, row_of
-from vljepa_ros.evaluate.suites.classify import Act, Candidates, choose
-from vljepa_ros.evaluate.suites.vqa import YES_NO, is_right, questions_about
 from vljepa_ros.evaluate.views import Vectors, fitted, window
 from vljepa_ros.stream.perceiver import Perceiver
 

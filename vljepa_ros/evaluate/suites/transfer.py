@@ -23,13 +23,13 @@ from vljepa_ros.data.english import words
 from vljepa_ros.data.format import Stream
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.decoded_texts import blind_text, oracle_texts
+from vljepa_ros.evaluate.graded_answers import Given, abstained, answered, streams_of
 from vljepa_ros.evaluate.matching import Counts, f1, pairs
 from vljepa_ros.evaluate.outcomes import f1_outcomes
 from vljepa_ros.evaluate.questions import Posed
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.segments import run_stack
 from vljepa_ros.evaluate.statistics import mean
-from vljepa_ros.evaluate.suites.calibrate import Given, abstained, answered, streams_of
 from vljepa_ros.evaluate.views import CONTEXT_S, middle
 
 WITHIN_S = 1.0

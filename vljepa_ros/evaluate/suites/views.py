@@ -20,11 +20,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from vljepa_ros.evaluate.cameras import CameraProperties, camera_of, projected_sizes
-from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.moments import AnnotationMoment, hidden_rows
-from vljepa_ros.evaluate.report import Report, Row, row_of
-from vljepa_ros.evaluate.suites.classify import (
+from vljepa_ros.evaluate.act_classification import (
     LISTS,
     Act,
     Candidates,
@@ -32,6 +28,10 @@ from vljepa_ros.evaluate.suites.classify import (
     choose,
     see,
 )
+from vljepa_ros.evaluate.cameras import CameraProperties, camera_of, projected_sizes
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.moments import AnnotationMoment, hidden_rows
+from vljepa_ros.evaluate.report import Report, Row, row_of
 
 TARGET, APART_TARGET = 0.85, 0.75  # targets: as in training; held-out properties and stock cameras
 SIZES_PX = (0.0, 2.5, 4.0, 6.0, 9.0, 14.0, math.inf)
@@ -46,7 +46,11 @@ NOT_DESCRIBED = 'These streams do not describe their cameras (`cameras` in meta.
 
 @dataclass(frozen=True)
 class FilmedAct:
-    """Act with its camera and the projected size of its object in pixels (NaN: unknown)."""
+    """An annotated action with the camera that filmed it.
+
+    `size_px`: pixels that 5 cm at the object's position cover in an image 96 pixels wide (median
+    over the action); NaN if unknown.
+    """
 
     act: Act
     camera: CameraProperties

@@ -12,12 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from vljepa_ros.data.concepts import ConceptSet
-from vljepa_ros.data.questions import UNKNOWN, LabeledQuestion
+from vljepa_ros.evaluate.balanced_questions import PARTS, YES_NO, is_right, questions_about
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.moments import AnnotationMoment, moments
+from vljepa_ros.evaluate.moments import moments
 from vljepa_ros.evaluate.outcomes import Outcomes, unique
 from vljepa_ros.evaluate.probing import ask
 from vljepa_ros.evaluate.questions import Posed
@@ -25,8 +22,6 @@ from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.views import Vectors, blind_answers
 
 TARGET, BLIND_TARGET = 0.88, 0.55
-YES_NO, CHOICES = 'yes/no', ('colour', 'object', 'thing')
-PARTS = {YES_NO: (YES_NO,), 'choices': CHOICES, 'all': (YES_NO, *CHOICES)}
 
 
 @dataclass(frozen=True)
@@ -62,40 +57,6 @@ def pose(context: Context) -> list[Posed]:
     return questions_about(concepts, moments(context.streams, concepts.train_tasks))
 
 
-def questions_about(concepts: ConceptSet, found: Sequence[AnnotationMoment]) -> list[Posed]:
-    """Return the answerable questions about the moments `found`, with yes and no balanced."""
-    rng = np.random.default_rng(0)
-    return balanced(
-        [
-            Posed(moment.stream, moment.item, moment.at_s, question)
-            for moment in found
-            for question in concepts.questions(moment.item, rng, 'heldout')
-            if question.kind in PARTS['all'] and question.meaning != UNKNOWN
-        ],
-        rng,
-    )
-
-
-def balanced(posed: Sequence[Posed], rng: np.random.Generator) -> list[Posed]:
-    """Return all choices, and as many yes as no questions of each (topic, task); keep the order.
-
-    Yes/no questions are drawn at random.
-    """
-    groups: dict[tuple[str, str], dict[str, list[int]]] = {}
-    kept: list[int] = []
-    for i, item in enumerate(posed):
-        if item.question.kind != YES_NO:
-            kept.append(i)
-            continue
-        name = (item.question.topic, item.item.task)
-        groups.setdefault(name, {'yes': [], 'no': []})[item.question.meaning].append(i)
-    for group in groups.values():
-        count = min(len(found) for found in group.values())
-        for found in group.values():
-            kept += rng.permutation(found)[:count].tolist()
-    return [posed[i] for i in sorted(kept)]
-
-
 def grade(context: Context, posed: Sequence[Posed]) -> list[Graded]:
     """Return graded answers of the model, the oracle and the vision-blind baseline."""
     prompts = sorted({p.question.prompt for p in posed})
@@ -117,11 +78,6 @@ def grade(context: Context, posed: Sequence[Posed]) -> list[Graded]:
 def is_of(graded: Graded, kind: str) -> bool:
     """Return whether a graded question is of the kind `kind`, such as 'yes/no'."""
     return graded.posed.question.kind == kind
-
-
-def is_right(context: Context, question: LabeledQuestion, vector: Vectors) -> bool:
-    """Return whether the best-ranked candidate for `vector` is the correct answer."""
-    return context.language.rank(vector, question.candidates)[0].text == question.answer
 
 
 def _row(
