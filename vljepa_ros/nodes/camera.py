@@ -191,8 +191,8 @@ class CameraInput:
             return 'the topic has no publisher'
         if TYPES[self.transport] in types:
             return (
-                f'the topic has {publishers} publisher(s), but no image arrived for {WAITING_S:g} s'
-                f'; if the QoS and the transport match, {REMEDY}'
+                f'the topic has {publishers} publisher(s), but no image arrived for '
+                f'{WAITING_S:g} s; if the QoS and the transport match, {REMEDY}'
             )
         other = next((name for name, found in TYPES.items() if found in types), '')
         remedy = f'; set {self.name}.transport to {other}' if other else ''
