@@ -3,6 +3,7 @@
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -96,7 +97,7 @@ def nodes(context):
     started = [
         action
         for executable in executables
-        for action in supervised(lambda name=executable: node(name), RestartPolicy(), scope)
+        for action in supervised(partial(node, executable), RestartPolicy(), scope)
     ]
     return [*started, RegisterEventHandler(forget)]
 

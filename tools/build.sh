@@ -13,7 +13,7 @@ wanted=$({
     cat .venv/requirements.sha256
     find vljepa_ros scripts launch config models samples -name __pycache__ -prune -o -type f -print |
         sort
-    cat CMakeLists.txt package.xml msg/* srv/* action/* tools/build.sh
+    cat CMakeLists.txt package.xml msg/* srv/* action/* scripts/vljepa tools/build.sh
 } 2>/dev/null | sha256sum)
 [ "$(cat $stamp 2>/dev/null)" != "$wanted" ] || [ ! -x "$venv/bin/vljepa" ] || exit 0
 
@@ -31,14 +31,9 @@ tools/clean_env.sh env AMENT_PREFIX_PATH="$venv" CMAKE_PREFIX_PATH="$venv" \
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 find "$site/vljepa_ros" "$venv/share/vljepa_ros" "$venv/lib/vljepa_ros" -xtype l -delete
 
-# With this shebang, .venv need not be active. The link to scripts/vljepa is removed, not written through.
+# With a shebang of its own, the command needs no active .venv. The link to scripts/vljepa is removed, so
+# that nothing is written through it.
 rm -f "$venv/bin/vljepa"
-cat > "$venv/bin/vljepa" <<EOF
-#!$venv/bin/python
-from vljepa_ros.cli.main import main
-
-if __name__ == '__main__':  # worker processes read this file as well
-    raise SystemExit(main())
-EOF
+{ echo "#!$venv/bin/python"; tail -n +2 scripts/vljepa; } > "$venv/bin/vljepa"
 chmod +x "$venv/bin/vljepa"
 echo "$wanted" > $stamp

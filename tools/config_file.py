@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -62,17 +62,12 @@ def allowed(spec: parameters.Spec) -> str:
     """Return the sentences about a parameter's values and the time of a change; '' if none."""
     found = []
     if spec.choices:
-        found.append(f'One of {listed(spec.choices)}.')
-    elif spec.low is not None and spec.high is not None:
-        found.append(f'Range: {spec.low:,.12g} to {spec.high:,.12g}.')
+        found.append(f'One of {", ".join(map(value_text, spec.choices))}.')
+    elif spec.low is not None:
+        found.append(f'Range: {spec.range_text()}.')
     if spec.runtime:
         found.append('Run time.')
     return ' '.join(sentence.replace(' ', UNBROKEN) for sentence in found)
-
-
-def listed(values: Iterable[parameters.Value]) -> str:
-    """Join values in YAML syntax by commas."""
-    return ', '.join(map(value_text, values))
 
 
 def value_text(value: parameters.Value) -> str:

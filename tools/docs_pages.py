@@ -155,7 +155,7 @@ def shown(value: Any) -> str:
 def _range(spec: Any) -> str:
     if spec.choices:
         return ', '.join(f'`{shown(choice)}`' for choice in spec.choices)
-    return '' if spec.low is None else f'{spec.low:,.12g} to {spec.high:,.12g}'
+    return str(spec.range_text())
 
 
 def _read(spec: Any) -> str:

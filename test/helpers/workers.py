@@ -24,6 +24,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')  # read when torch is imported
 os.environ.setdefault('OPENCV_FOR_THREADS_NUM', os.environ['OMP_NUM_THREADS'])
 
 from vljepa_ros.cli.ros_environment import reserve_domain, shared_memory_profile
+from vljepa_ros.core.cpu_cores import cores
 
 MAX_WORKERS = 8
 PARTICIPANTS = 8  # of DDS, at a time: a stack of four processes, a bag player, and the test's own
@@ -63,7 +64,7 @@ def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], ob
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return the number of workers for `-n auto`: one per core."""
-    return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+    return min(MAX_WORKERS, cores())
 
 
 def pytest_configure(config: pytest.Config) -> None:

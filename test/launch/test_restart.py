@@ -22,11 +22,10 @@ pytest.importorskip(
 pytest.importorskip('launch_ros', reason='launch_ros is not installed: it comes with ROS')
 
 import launch_testing
-from ament_index_python.packages import get_package_share_directory
+from helpers.launched_stack import in_domain, stack
 from helpers.tiny_streaming import save_tiny
 from launch import LaunchDescription
-from launch.actions import GroupAction, IncludeLaunchDescription, SetEnvironmentVariable
-from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.actions import GroupAction
 from launch_ros.actions import PushRosNamespace
 from launch_testing.actions import ReadyToTest
 
@@ -41,28 +40,14 @@ FOLDER = tempfile.TemporaryDirectory(prefix='vljepa_ros_test_')
 def generate_test_description() -> tuple[LaunchDescription, dict[str, Any]]:
     """Launch one robot with a model and one whose model is unknown, inside a group."""
     model = save_tiny(Path(FOLDER.name) / 'tiny')
-    path = Path(get_package_share_directory('vljepa_ros')) / 'launch' / 'vljepa.launch.py'
-
-    def stack(namespace: str, model: str) -> IncludeLaunchDescription:
-        return IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(str(path)),
-            launch_arguments={
-                'namespace': namespace,
-                'composed': 'true',
-                'model': model,
-                'device': 'cpu',
-            }.items(),
-        )
-
     return LaunchDescription(
         [
             GroupAction(
                 [
-                    SetEnvironmentVariable('ROS_DOMAIN_ID', str(DOMAIN)),
-                    SetEnvironmentVariable('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST'),
+                    *in_domain(DOMAIN),
                     PushRosNamespace('lab'),
-                    stack('good', str(model)),
-                    stack('bad', 'nope'),
+                    stack('good', model, composed='true'),
+                    stack('bad', 'nope', composed='true'),
                 ]
             ),
             ReadyToTest(),

@@ -22,11 +22,10 @@ pytest.importorskip('launch_ros', reason='launch_ros is not installed: it comes 
 import launch_testing
 import launch_testing.asserts
 import rclpy
-from ament_index_python.packages import get_package_share_directory
+from helpers.launched_stack import in_domain, stack
 from helpers.tiny_streaming import save_tiny
 from launch import LaunchDescription
-from launch.actions import GroupAction, IncludeLaunchDescription, SetEnvironmentVariable
-from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.actions import GroupAction
 from launch_ros.actions import PushRosNamespace
 from launch_testing.actions import ReadyToTest
 from lifecycle_msgs.srv import GetState
@@ -42,26 +41,17 @@ FOLDER = tempfile.TemporaryDirectory(prefix='vljepa_ros_test_')
 def generate_test_description() -> tuple[LaunchDescription, dict[str, Any]]:
     """Launch one robot in four processes and another in one process, in separate namespaces."""
     model = save_tiny(Path(FOLDER.name) / 'tiny')
-    path = Path(get_package_share_directory('vljepa_ros')) / 'launch' / 'vljepa.launch.py'
-
-    def stack(namespace: str, composed: str) -> IncludeLaunchDescription:
-        return IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(str(path)),
-            launch_arguments={
-                'namespace': namespace,
-                'composed': composed,
-                'model': str(model),
-                'device': 'cpu',
-                'image': 'camera/image_raw',
-                'image_transport': 'compressed',
-            }.items(),
-        )
-
+    camera = {'image': 'camera/image_raw', 'image_transport': 'compressed'}
     return LaunchDescription(
         [
-            SetEnvironmentVariable('ROS_DOMAIN_ID', str(DOMAIN)),
-            SetEnvironmentVariable('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST'),
-            GroupAction([PushRosNamespace('lab'), stack('four', 'false'), stack('one', 'true')]),
+            *in_domain(DOMAIN),
+            GroupAction(
+                [
+                    PushRosNamespace('lab'),
+                    stack('four', model, composed='false', **camera),
+                    stack('one', model, composed='true', **camera),
+                ]
+            ),
             ReadyToTest(),
         ]
     ), {}

@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.node_harness import Bench, eventually
 from helpers.query_harness import NOW, QueryHarness, hop, predict_color
+from helpers.scripts import load_script
 from vljepa_ros.msg import SemanticEmbedding
 
 from vljepa_ros.client.planner_client import Client
-
-EXAMPLES = Path(__file__).resolve().parents[2] / 'examples'
 
 
 @pytest.fixture
@@ -27,11 +24,7 @@ def robot(bench: Bench) -> Iterator[Client]:
 
 
 def example(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f'{name}.py')
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(f'examples/{name}.py')
 
 
 def test_the_script_asks_about_now_and_the_past_and_watches(bench: Bench, robot: Client) -> None:

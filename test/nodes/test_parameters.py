@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import yaml
 from helpers.fake_models import UNREADABLE
 from helpers.node_harness import LATCHED, Bench
+from helpers.scripts import load_script
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.parameter import Parameter
 from vljepa_ros.msg import ModelInfo
@@ -47,11 +47,8 @@ def flat(values: dict[str, Any], prefix: str = '') -> dict[str, Any]:
 
 
 def test_the_parameter_file_is_generated_from_the_declarations() -> None:
-    spec = importlib.util.spec_from_file_location('config_file', ROOT / 'tools/config_file.py')
-    assert spec is not None and spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    assert (ROOT / 'config' / 'vljepa.yaml').read_text() == tool.config_text(), 'run make config'
+    generated = load_script('tools/config_file.py').config_text()
+    assert (ROOT / 'config' / 'vljepa.yaml').read_text() == generated, 'run make config'
 
 
 @pytest.mark.parametrize('name', KINDS)

@@ -6,7 +6,8 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -179,19 +180,15 @@ def test_compressed_images_are_decoded_and_rotated(bench: Bench) -> None:
 @pytest.mark.parametrize('publishes_first', [True, False])
 def test_compressed_images_may_have_any_topic_name(bench: Bench, publishes_first: bool) -> None:
     vision = RecordingVision()
-
-    def start() -> PerceptionNode:
-        return bench.start(
-            PerceptionNode,
-            with_vision(vision),
-            camera__topic='lens/jpeg',
-            camera__transport='compressed',
-        )
-
     if publishes_first:
         first = bench.probe.create_publisher(CompressedImage, 'lens/jpeg', 1)
         eventually(lambda: bench.probe.count_publishers(first.topic_name) == 1)
-    start()
+    bench.start(
+        PerceptionNode,
+        with_vision(vision),
+        camera__topic='lens/jpeg',
+        camera__transport='compressed',
+    )
     lens = Feed(bench, 'lens/jpeg', CompressedImage)  # waits for the subscription
     data = cv2.imencode('.png', fake_models.solid_image('red'))[1].tobytes()
     images = (
@@ -575,24 +572,31 @@ def test_diagnostics_contain_rate_latency_drops_model_and_share(bench: Bench) ->
     assert {key: values[key] for key in expected} == expected
 
 
+@contextmanager
+def blocked(node: PerceptionNode) -> Iterator[None]:
+    """Block the node's executor, so that its image queue of one keeps the newest frame only."""
+    entered, released = threading.Event(), threading.Event()
+
+    def block() -> None:
+        entered.set()
+        released.wait(5)
+
+    node.executor.create_task(block)
+    assert entered.wait(5)
+    yield
+    released.set()
+
+
 def test_lost_frames_lower_the_share_of_frames_received(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
     delivered = bench.collect(Image, 'image')
     publisher = bench.publisher(Image, 'image', to=2)
     publisher.publish(image_messages('red', 0, 1)[0])
     eventually(lambda: camera_count(node, 'frames received') == 1)
-    blocked, released = threading.Event(), threading.Event()
-
-    def block() -> None:
-        blocked.set()
-        released.wait(5)
-
-    node.executor.create_task(block)
-    assert blocked.wait(5)
-    for message in image_messages('red', 1, 9):  # a queue of one keeps the last of them only
-        publisher.publish(message)
-    delivered.wait(10)
-    released.set()
+    with blocked(node):
+        for message in image_messages('red', 1, 9):
+            publisher.publish(message)
+        delivered.wait(10)
     eventually(lambda: camera_count(node, 'frames received') == 2)
     assert camera_count(node, 'frames lost before reception') == 8
     assert node.describe()['camera: share of frames received'] == '0.200'
@@ -610,24 +614,12 @@ def test_many_lost_frames_are_one_warning_with_the_remedy(
     publisher = bench.publisher(Image, 'image', to=2)
     numbers = itertools.count()
 
-    def publish_faster_than_received() -> None:
-        """Publish ten frames while the node's executor is blocked; its queue keeps the last."""
-        blocked, released = threading.Event(), threading.Event()
-
-        def block() -> None:
-            blocked.set()
-            released.wait(5)
-
-        node.executor.create_task(block)
-        assert blocked.wait(5)
-        for _ in range(10):
-            number = next(numbers)
-            publisher.publish(image_messages('red', number, 1)[0])
-        delivered.wait(number + 1)
-        released.set()
-
     def warned() -> bool:
-        publish_faster_than_received()
+        with blocked(node):
+            for _ in range(10):
+                number = next(numbers)
+                publisher.publish(image_messages('red', number, 1)[0])
+            delivered.wait(number + 1)
         return any('lost' in line for line in logged)
 
     eventually(warned, 20)

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from helpers.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,11 +18,7 @@ pytestmark = pytest.mark.ros
 
 @pytest.fixture(scope='module')
 def stubs() -> ModuleType:
-    spec = importlib.util.spec_from_file_location('stubs', ROOT / 'tools' / 'message_stubs.py')
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script('tools/message_stubs.py')
 
 
 @pytest.mark.parametrize(

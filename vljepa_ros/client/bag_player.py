@@ -28,9 +28,10 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 
 from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.images import RAW
 from vljepa_ros.nodes.conversions import to_ns, to_time
 from vljepa_ros.sources.bag import Bag, BagMessage, stamp_of
-from vljepa_ros.sources.bag_files import RAW, BagTopic
+from vljepa_ros.sources.bag_files import BagTopic
 
 CLOCK_S = 0.02  # period of /clock between two messages
 LONGEST_PAUSE_NS = 3_600_000_000_000  # a longer pause of the recording is skipped
@@ -100,10 +101,9 @@ class Player:
                 playback also: no node subscribes to the images, or an image is not acknowledged
                 in time.
         """
-        while True:
+        yield from self._run_once()
+        while self._options.loop:
             yield from self._run_once()
-            if not self._options.loop:
-                return
 
     def _run_once(self) -> Iterator[BagMessage]:
         awaited = self._wait_for_listeners()

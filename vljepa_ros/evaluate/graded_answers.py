@@ -13,6 +13,7 @@ import numpy as np
 
 from vljepa_ros.core.types import Decoded
 from vljepa_ros.data.questions import CAPTION, UNKNOWN
+from vljepa_ros.evaluate.balanced_questions import YES_NO
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.decoded_texts import decode_all
 from vljepa_ros.evaluate.probing import ask
@@ -21,7 +22,7 @@ from vljepa_ros.evaluate.report import Row
 from vljepa_ros.evaluate.statistics import Mean, mean
 from vljepa_ros.evaluate.views import Vectors, blind_answers
 
-YES_NO, CHOICES, SENTENCES, OPEN_ANSWERS = 'yes/no', 'choices', 'sentences', 'open answers'
+CHOICES, SENTENCES, OPEN_ANSWERS = 'choices', 'sentences', 'open answers'
 KINDS = (YES_NO, CHOICES, SENTENCES, OPEN_ANSWERS)
 REASONS = ('absent', 'dark', 'covered')  # why a question is unanswerable
 

@@ -12,7 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from vljepa_ros.core import types
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.core.images import check_crop
+from vljepa_ros.core.images import COMPRESSED, RAW, check_crop
 from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.conversions import check_image_message, to_image, to_ns
@@ -22,7 +22,7 @@ from vljepa_ros.stream.stamp_filter import StampFilter
 
 WAITING_S = 5.0  # period of the warning that no images arrive
 MESSAGES = {'raw': Image, 'compressed': CompressedImage}  # by transport
-TYPES = {'raw': 'sensor_msgs/msg/Image', 'compressed': 'sensor_msgs/msg/CompressedImage'}
+TYPES = {'raw': RAW, 'compressed': COMPRESSED}
 REMEDY = (
     "large images of a best-effort camera are lost with the middleware's default settings: start "
     'the camera with FASTDDS_DEFAULT_PROFILES_FILE set to config/fastdds.xml of vljepa_ros, use '
@@ -128,8 +128,9 @@ class CameraInput:
         if self.transport != 'compressed' or name.endswith('/compressed'):
             return name
         usual = f'{name}/compressed'
-        is_named_otherwise = TYPES['compressed'] in published_types(node, name)
-        return name if is_named_otherwise and not node.count_publishers(usual) else usual
+        if node.count_publishers(usual) or COMPRESSED not in published_types(node, name):
+            return usual
+        return name
 
     def unsubscribe(self, node: VljepaNode) -> None:
         """Destroy the subscription, if there is one."""
@@ -176,19 +177,20 @@ class CameraInput:
             f'arrived in {SPAN_S:g} s; unless this machine is overloaded, {REMEDY}',
         )
         silent = now - self._received_s >= WAITING_S
-        text = f'waiting for images on {self.resolved} ({self.transport}): ' + (
-            self._cause(node, publishers) if silent else ''
-        )
-        node.health.condition(f'{self.name}: waiting', text if silent else '')
+        text = ''
+        if silent:
+            cause = self._cause(node, publishers)
+            text = f'waiting for images on {self.resolved} ({self.transport}): {cause}'
+        node.health.condition(f'{self.name}: waiting', text)
         if silent and now - self._warned_s >= WAITING_S:
             self._warned_s = now
             node.get_logger().warning(text)
 
     def _cause(self, node: VljepaNode, publishers: int) -> str:
         """Return why no image arrives, with the remedy if it is known."""
-        types = published_types(node, self.resolved)
         if not publishers:
             return 'the topic has no publisher'
+        types = published_types(node, self.resolved)
         if TYPES[self.transport] in types:
             return (
                 f'the topic has {publishers} publisher(s), but no image arrived for '

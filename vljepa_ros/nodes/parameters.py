@@ -75,6 +75,10 @@ class Spec:
                 ]
         return found
 
+    def range_text(self) -> str:
+        """Return the range for people, such as '0 to 1,024'; '' if the parameter has none."""
+        return '' if self.low is None else f'{self.low:,.12g} to {self.high:,.12g}'
+
 
 _EVENTS = SegmenterSettings()
 _SIGHT = PerceptionSettings()

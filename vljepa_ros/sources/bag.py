@@ -20,12 +20,10 @@ import yaml
 from rosbags.typesys import Stores, get_typestore
 
 from vljepa_ros.core.errors import DepthImageError, InputError
-from vljepa_ros.core.images import decode_compressed, decode_raw
+from vljepa_ros.core.images import COMPRESSED, RAW, decode_compressed, decode_raw
 from vljepa_ros.core.settings import check_stamp
 from vljepa_ros.core.types import Frame, Image
 from vljepa_ros.sources.bag_files import (
-    COMPRESSED,
-    RAW,
     BagFile,
     BagTopic,
     merged,

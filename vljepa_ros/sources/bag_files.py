@@ -28,8 +28,8 @@ from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.typesys import Stores, get_typestore
 
 from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.images import COMPRESSED, RAW
 
-RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 BESIDE_SQLITE = ('-wal', '-journal')  # what a killed recorder leaves beside the database
 ZSTD = b'\x28\xb5\x2f\xfd'  # first bytes of a compressed file or message; CDR begins with 0
 

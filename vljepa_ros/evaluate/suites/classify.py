@@ -17,9 +17,7 @@ from vljepa_ros.evaluate.act_classification import (
     choose,
 )
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.moments import (
-    hidden_rows,
-)
+from vljepa_ros.evaluate.moments import hidden_rows
 from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.statistics import harmonic
 
