@@ -36,7 +36,7 @@ from vljepa_ros.core.types import (
     StreamKey,
 )
 from vljepa_ros.pipeline import Pipeline
-from vljepa_ros.query.answerer import MAX_CANDIDATES
+from vljepa_ros.query.question import MAX_CANDIDATES
 from vljepa_ros.stream.text_events import EventWriter
 
 MS = 1_000_000

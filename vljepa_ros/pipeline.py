@@ -33,7 +33,8 @@ from vljepa_ros.core.types import (
 from vljepa_ros.memory.embedding_memory import Memory
 from vljepa_ros.memory.frame_store import FrameStore
 from vljepa_ros.query.answerer import Answerer
-from vljepa_ros.query.service import Evaluated, QueryService, Question
+from vljepa_ros.query.question import Question
+from vljepa_ros.query.service import Evaluated, QueryService
 from vljepa_ros.stream.offline_segmenter import OfflineSegmenter
 from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.stream.segmenter import Segmenter

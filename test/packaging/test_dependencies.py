@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,7 +24,7 @@ def test_every_ros_package_that_a_launch_file_imports_is_declared() -> None:
             if isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.split('.')[0])
     assert {'launch', 'launch_ros', 'ament_index_python'} <= imported
-    assert imported - {'pathlib', 'vljepa_ros'} <= declared()
+    assert imported - sys.stdlib_module_names - {'vljepa_ros'} <= declared()
 
 
 def test_dependencies_for_playing_the_sample_bag_are_declared() -> None:

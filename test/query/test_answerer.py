@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,16 +15,49 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.settings import AnswerSettings
 from vljepa_ros.core.types import (
     AbstainReason,
+    Answer,
     Basis,
     Candidate,
     EvaluatedSpan,
     Moment,
+    Vector,
     first_reason,
 )
-from vljepa_ros.query.answerer import MAX_CANDIDATES, Answerer
-from vljepa_ros.query.service import Question
+from vljepa_ros.query.answerer import Answerer
+from vljepa_ros.query.question import MAX_CANDIDATES, Question
 
 CHOICES = ['it is red', 'it is blue']
+
+
+def answer_now(
+    answerer: Answerer, vector: Vector, candidates: Sequence[str] = (), prompt: str = '?'
+) -> Answer:
+    """Answer a question about now from one answer embedding."""
+    question = Question(prompt, tuple(candidates))
+    return answerer.answer(question, [EvaluatedSpan(7, 7, vector)], Basis.NOW)
+
+
+def answer_past(
+    answerer: Answerer,
+    seen: Sequence[EvaluatedSpan],
+    candidates: Sequence[str] = (),
+    prompt: str = '?',
+    **about: Any,
+) -> Answer:
+    """Answer a question about the past; `about`: camera and span of the question."""
+    return answerer.answer(Question(prompt, tuple(candidates), **about), seen)
+
+
+def recall(
+    answerer: Answerer,
+    seen: Sequence[EvaluatedSpan],
+    candidates: Sequence[str] = (),
+    prompt: str = '?',
+    own: bool = True,
+    **about: Any,
+) -> Answer:
+    """Answer a question from stored embeddings; `about`: camera and span of the question."""
+    return answerer.recall(Question(prompt, tuple(candidates), **about), seen, own)
 
 
 @pytest.mark.parametrize('candidates', [CHOICES, []])
@@ -32,18 +66,18 @@ def test_an_unanswerable_question_is_an_abstention(candidates: list[str]) -> Non
     unanswerable = Answerer(FakeLanguage(FACTS, unseen='red'))
     for color, abstained in (('red', True), ('blue', False)):
         vector = color_vector(color)
-        answer = unanswerable.answer('?', vector, 7, candidates)
+        answer = answer_now(unanswerable, vector, candidates)
         assert answer.abstained is abstained and color in answer.answer
         assert answer.abstain_reason.name == ('UNANSWERABLE' if abstained else 'NONE')
-        known = answerable.answer('?', vector, 7, candidates)
+        known = answer_now(answerable, vector, candidates)
         assert not known.abstained
         assert (known.answer, known.confidence) == (answer.answer, answer.confidence)
 
 
 def test_low_confidence_is_an_abstention() -> None:
     answerer = Answerer(FakeLanguage(), AnswerSettings(abstain_below=0.6))
-    assert answerer.answer('?', color_vector('red'), 7, ['red', 'a red one']).abstained
-    assert not answerer.answer('?', color_vector('red'), 7, CHOICES).abstained
+    assert answer_now(answerer, color_vector('red'), ['red', 'a red one']).abstained
+    assert not answer_now(answerer, color_vector('red'), CHOICES).abstained
 
 
 def test_answers_are_decoded_as_answers_and_checked_for_answerability() -> None:
@@ -59,8 +93,8 @@ def test_answers_are_decoded_as_answers_and_checked_for_answerability() -> None:
             return False
 
     answerer = Answerer(RecordingLanguage())
-    answerer.answer('?', color_vector('blue'), 7, CHOICES)
-    answerer.answer('?', color_vector('blue'), 7)
+    answer_now(answerer, color_vector('blue'), CHOICES)
+    answer_now(answerer, color_vector('blue'))
     assert arguments == [(CHOICES, 'it is blue'), True, ([], 'the scene is blue')]
 
 
@@ -71,16 +105,16 @@ def test_retrieved_sentences_are_marked() -> None:
             return [replace(d, nearest='red' in d.text) for d in found]
 
     answerer = Answerer(BankLanguage())
-    assert answerer.answer('?', color_vector('red'), 7).nearest
-    assert not answerer.answer('?', color_vector('blue'), 7).nearest
-    assert not answerer.answer('?', color_vector('red'), 7, CHOICES).nearest
-    assert answerer.answer_past('?', 'front', spans_of('blue', 'red')).nearest
-    assert not answerer.answer_past('?', 'front', spans_of('blue', 'green')).nearest
+    assert answer_now(answerer, color_vector('red')).nearest
+    assert not answer_now(answerer, color_vector('blue')).nearest
+    assert not answer_now(answerer, color_vector('red'), CHOICES).nearest
+    assert answer_past(answerer, spans_of('blue', 'red'), source='front').nearest
+    assert not answer_past(answerer, spans_of('blue', 'green'), source='front').nearest
     for retrieved in (False, True):  # the text is the published one
         seen = EvaluatedSpan(
             0, 9, color_vector('red' if not retrieved else 'blue'), 'then', retrieved
         )
-        assert answerer.remember('?', 'front', [seen, seen]).nearest is retrieved
+        assert recall(answerer, [seen, seen], source='front').nearest is retrieved
 
 
 def test_vectors_of_a_standing_prompt_are_not_decoded_as_answers() -> None:
@@ -93,8 +127,8 @@ def test_vectors_of_a_standing_prompt_are_not_decoded_as_answers() -> None:
 
     answerer = Answerer(RecordingLanguage())
     for colors in (('red',), ('red', 'blue')):
-        answerer.remember('?', 'front', spans_of(*colors), own=False)
-        answerer.remember('?', 'front', spans_of(*colors), own=True)
+        recall(answerer, spans_of(*colors), source='front', own=False)
+        recall(answerer, spans_of(*colors), source='front')
     assert arguments == [False, True, False, True]
 
 
@@ -107,8 +141,8 @@ def spans_of(*colors: str) -> list[EvaluatedSpan]:
 
 
 def test_open_answers_join_the_texts_of_each_span_in_order() -> None:
-    answer = Answerer(FakeLanguage()).answer_past(
-        '?', 'front', spans_of('red', 'red', 'blue', 'red')
+    answer = answer_past(
+        Answerer(FakeLanguage()), spans_of('red', 'red', 'blue', 'red'), source='front'
     )
     assert answer.answer == 'the scene is red; the scene is blue; the scene is red'
     assert answer.evidence[2] == Moment('front', 20, 29, 1.0, 'the scene is blue')
@@ -119,7 +153,7 @@ def test_open_answers_join_the_texts_of_each_span_in_order() -> None:
 def test_confidence_is_the_lowest_of_all_spans() -> None:
     seen = spans_of('red', 'blue')
     vague = np.asarray(0.6 * color_vector('green'), np.float32)
-    answer = Answerer(FakeLanguage()).answer_past('?', '', [*seen, EvaluatedSpan(20, 29, vague)])
+    answer = answer_past(Answerer(FakeLanguage()), [*seen, EvaluatedSpan(20, 29, vague)])
     assert answer.confidence == pytest.approx(0.6)
 
 
@@ -139,24 +173,24 @@ class YesForBlue(FakeLanguage):
 def test_yes_in_one_span_answers_yes(more: list[str]) -> None:
     answerer = Answerer(YesForBlue())
     seen = spans_of('red', 'blue', 'red', 'blue', 'red')
-    once = answerer.answer_past('?', '', seen, ['yes', 'No.', *more])
+    once = answer_past(answerer, seen, ['yes', 'No.', *more])
     assert (once.answer, once.confidence, once.stamp_ns) == ('yes', 0.8, 39)
     assert [(m.start_ns, m.text) for m in once.evidence] == [(10, 'yes'), (30, 'yes')]
     assert once.vector is not None
     np.testing.assert_allclose(once.vector, color_vector('blue'))
-    never = answerer.answer_past('?', '', spans_of('red', 'red'), ['No.', 'yes', *more])
+    never = answer_past(answerer, spans_of('red', 'red'), ['No.', 'yes', *more])
     assert (never.answer, never.confidence) == ('No.', pytest.approx(0.85))
     assert len(never.evidence) == 2
 
 
 def test_confidence_in_no_scales_with_the_evaluated_fraction() -> None:
     answerer = Answerer(YesForBlue())
-    most = answerer.answer_past('?', '', spans_of('red', 'green', 'red'), ['yes', 'No.'])
+    most = answer_past(answerer, spans_of('red', 'green', 'red'), ['yes', 'No.'])
     assert (most.answer, most.abstained) == ('No.', False)
     assert most.confidence == pytest.approx(0.85 * 2 / 3)
     assert [c.score for c in most.ranked] == pytest.approx([0.85 * 2 / 3, 0.1 * 2 / 3])
     assert [m.start_ns for m in most.evidence] == [0, 20]
-    few = answerer.answer_past('?', '', spans_of('red', 'green', 'green'), ['yes', 'No.'])
+    few = answer_past(answerer, spans_of('red', 'green', 'green'), ['yes', 'No.'])
     assert few.abstained
 
 
@@ -166,7 +200,7 @@ def test_confidence_in_no_scales_with_the_stored_fraction() -> None:
 
     def ask(start_ns: int, color: str = 'red', count: int = 1) -> Any:
         seen = [EvaluatedSpan(s.start_ns, s.end_ns, color_vector(color)) for s in held * count]
-        return answerer.answer_past('?', '', seen, both, start_ns=start_ns)
+        return answer_past(answerer, seen, both, start_ns=start_ns)
 
     assert ask(0).confidence == ask(1000).confidence == ask(1050).confidence == 0.85
     assert ask(967).confidence == pytest.approx(0.85 * 99 / 132) and not ask(967).abstained
@@ -174,15 +208,15 @@ def test_confidence_in_no_scales_with_the_stored_fraction() -> None:
     assert ask(99).abstained and ask(99).answer == 'No.'  # a tenth of the span
     # One span with yes suffices.
     assert ask(99, 'blue').confidence == 0.8 and not ask(99, 'blue').abstained
-    text = answerer.answer_past('?', '', held, start_ns=99)
+    text = answer_past(answerer, held, start_ns=99)
     assert text.answer == 'the scene is red' and not text.abstained
-    assert answerer.remember('?', '', held, both, True, 99).abstained
+    assert recall(answerer, held, both, start_ns=99).abstained
 
 
 def test_windows_of_a_long_span_represent_the_time_between_them() -> None:
     """Only 16 windows of a long span are evaluated: at the ends of segments and in between."""
     seen = [EvaluatedSpan(100 * n, 100 * n + 9, color_vector('red')) for n in range(1, 17)]
-    answer = Answerer(YesForBlue()).answer_past('?', '', seen, ['yes', 'No.'], start_ns=100)
+    answer = answer_past(Answerer(YesForBlue()), seen, ['yes', 'No.'], start_ns=100)
     assert (answer.answer, answer.confidence, answer.abstained) == ('No.', 0.85, False)
 
 
@@ -196,8 +230,8 @@ def test_the_future_part_of_a_span_reduces_the_confidence_in_no(own: bool) -> No
         seen = [EvaluatedSpan(10 * second, 25 * second, color_vector(color))]
         span = 10 * second, round(end_s * second)
         if own:
-            return answerer.answer_past('?', '', seen, both, Basis.FRAMES, *span)
-        return answerer.remember('?', '', seen, both, True, *span)
+            return answer_past(answerer, seen, both, start_ns=span[0], end_ns=span[1])
+        return recall(answerer, seen, both, start_ns=span[0], end_ns=span[1])
 
     assert ask(0).confidence == ask(25).confidence == ask(25.9).confidence == 0.85
     assert ask(30).confidence == pytest.approx(0.85 * 15 / 20) and not ask(30).abstained
@@ -211,8 +245,8 @@ def test_duplicate_candidates_count_once(candidates: list[str]) -> None:
     answerer = Answerer(FakeLanguage())
     seen, twice = spans_of('red', 'blue'), [candidates[0], *candidates]
     for ask in (
-        lambda choice: answerer.answer('?', color_vector('red'), 0, choice),
-        lambda choice: answerer.answer_past('?', '', seen, choice),
+        lambda choice: answer_now(answerer, color_vector('red'), choice),
+        lambda choice: answer_past(answerer, seen, choice),
     ):
         assert ask(twice).ranked == ask(candidates).ranked
         assert ask(twice).confidence == ask(candidates).confidence
@@ -222,7 +256,7 @@ def test_candidates_other_than_yes_and_no_are_ranked_by_mean_score() -> None:
     language = FakeLanguage()
     candidates = ['it is red', 'it is blue']
     seen = spans_of('red', 'red', 'blue')
-    answer = Answerer(language).answer_past('?', '', seen, candidates)
+    answer = answer_past(Answerer(language), seen, candidates)
     one, other = (
         {c.text: c.score for c in language.rank(color_vector(color), candidates)}
         for color in ('red', 'blue')
@@ -235,36 +269,39 @@ def test_candidates_other_than_yes_and_no_are_ranked_by_mean_score() -> None:
 @pytest.mark.parametrize('candidates', [CHOICES, []])
 def test_unanswerable_spans_are_left_out(candidates: list[str]) -> None:
     answerer = Answerer(FakeLanguage(FACTS, unseen='red'))
-    answer = answerer.answer_past('?', '', spans_of('red', 'blue', 'red'), candidates)
+    answer = answer_past(answerer, spans_of('red', 'blue', 'red'), candidates)
     assert 'blue' in answer.answer and 'red' not in answer.answer and not answer.abstained
-    nothing = answerer.answer_past('?', '', spans_of('red', 'red'), candidates)
+    nothing = answer_past(answerer, spans_of('red', 'red'), candidates)
     assert nothing.abstained
 
 
-def test_one_span_is_answered_like_a_single_vector() -> None:
-    answerer = Answerer(FakeLanguage())
+def test_one_span_is_answered_from_its_vector_and_is_the_evidence() -> None:
     vector = color_vector('blue')
-    one = answerer.answer_past('?', 'front', [EvaluatedSpan(3, 7, vector)], CHOICES, Basis.NOW)
-    assert one == answerer.answer('?', vector, 7, CHOICES, Basis.NOW, [Moment('front', 3, 7, 1.0)])
+    question = Question('?', tuple(CHOICES), 'front')
+    answer = Answerer(FakeLanguage()).answer(question, [EvaluatedSpan(3, 7, vector)], Basis.NOW)
+    ranked = sorted(FakeLanguage().rank(vector, CHOICES), key=lambda c: -c.score)
+    assert (answer.answer, answer.confidence) == ('it is blue', ranked[0].score)
+    assert answer.evidence == (Moment('front', 3, 7, 1.0),) and answer.basis is Basis.NOW
+    assert answer.stamp_ns == 7 and answer.vector is vector
 
 
 def test_stored_data_of_another_prompt_abstains_from_yes_no_questions() -> None:
     answerer = Answerer(FakeLanguage())
     seen = spans_of('red', 'blue')
-    answer = answerer.remember('Is it hot?', '', seen, ['yes', 'no'], own=False)
+    answer = recall(answerer, seen, ['yes', 'no'], prompt='Is it hot?', own=False)
     assert answer.abstained and answer.basis is Basis.MEMORY and answer.ranked == ()
     assert answer.answer == 'the scene is red; the scene is blue'
     assert [moment.text for moment in answer.evidence] == ['the scene is red', 'the scene is blue']
-    assert answerer.remember('How hot is it?', '', seen, own=False).abstained
-    assert not answerer.remember('What?', '', seen, own=True).abstained
-    assert answerer.remember('?', '', seen, ['yes', 'no', 'unknown'], own=False).ranked == ()
-    chosen = answerer.remember('Which?', '', spans_of('blue', 'blue'), CHOICES, own=False)
+    assert recall(answerer, seen, prompt='How hot is it?', own=False).abstained
+    assert not recall(answerer, seen, prompt='What?').abstained
+    assert recall(answerer, seen, ['yes', 'no', 'unknown'], own=False).ranked == ()
+    chosen = recall(answerer, spans_of('blue', 'blue'), CHOICES, prompt='Which?', own=False)
     assert chosen.answer == 'it is blue' and chosen.abstained and len(chosen.ranked) == 2
 
 
 def test_stored_texts_are_the_evidence() -> None:
     seen = [EvaluatedSpan(0, 9, color_vector('red'), 'it was red'), *spans_of('blue')]
-    answer = Answerer(FakeLanguage()).remember('?', '', seen)
+    answer = recall(Answerer(FakeLanguage()), seen)
     assert answer.evidence[0].text == 'it was red'
     assert answer.answer == 'it was red; the scene is blue'
 
@@ -293,7 +330,7 @@ def test_texts_of_unfamiliar_scenes_are_withheld(
     shares: tuple[float, ...], candidates: list[str]
 ) -> None:
     language = FakeLanguage()
-    answer = Answerer(language).answer_past('?', 'front', unfamiliar(*shares), candidates)
+    answer = answer_past(Answerer(language), unfamiliar(*shares), candidates, source='front')
     assert answer.abstained and answer.abstain_reason is AbstainReason.UNFAMILIAR
     assert (answer.answer, answer.confidence, answer.ranked) == ('', 0.0, ())
     assert answer.unfamiliar == max(shares)
@@ -304,7 +341,7 @@ def test_texts_of_unfamiliar_scenes_are_withheld(
 @pytest.mark.parametrize('candidates', [CHOICES, []])
 def test_unfamiliar_spans_are_left_out(candidates: list[str]) -> None:
     seen = [*unfamiliar(0.9, color='blue'), *unfamiliar(0.0, 0.4)[1:]]
-    answer = Answerer(FakeLanguage()).answer_past('?', 'front', seen, candidates)
+    answer = answer_past(Answerer(FakeLanguage()), seen, candidates, source='front')
     assert not answer.abstained and 'red' in answer.answer and 'blue' not in answer.answer
     assert answer.unfamiliar == 0.4
     assert [m.start_ns for m in answer.evidence] == [10]
@@ -312,28 +349,25 @@ def test_unfamiliar_spans_are_left_out(candidates: list[str]) -> None:
 
 def test_stored_texts_of_unfamiliar_scenes_are_withheld() -> None:
     seen = [EvaluatedSpan(0, 9, color_vector('red'), 'it was red', unfamiliar=0.6)]
-    answer = Answerer(FakeLanguage()).remember('?', 'front', seen)
+    answer = recall(Answerer(FakeLanguage()), seen, source='front')
     assert answer.answer == answer.evidence[0].text == ''
 
 
 def test_a_no_about_a_mostly_unfamiliar_span_is_withheld() -> None:
     answerer = Answerer(YesForBlue())
-    one = answerer.answer_past('?', '', unfamiliar(0.0, 0.0, 0.9), ['yes', 'No.'])
+    one = answer_past(answerer, unfamiliar(0.0, 0.0, 0.9), ['yes', 'No.'])
     assert (one.answer, one.confidence) == ('No.', pytest.approx(0.85 * 2 / 3))
-    most = answerer.answer_past('?', '', unfamiliar(0.0, 0.9, 0.9), ['yes', 'No.'])
+    most = answer_past(answerer, unfamiliar(0.0, 0.9, 0.9), ['yes', 'No.'])
     assert most.abstain_reason is AbstainReason.UNFAMILIAR and most.answer == ''
     blue = EvaluatedSpan(30, 39, color_vector('blue'))
-    assert (
-        answerer.answer_past('?', '', [*unfamiliar(0.9, 0.9), blue], ['yes', 'No.']).answer
-        == 'yes'
-    )
+    assert answer_past(answerer, [*unfamiliar(0.9, 0.9), blue], ['yes', 'No.']).answer == 'yes'
 
 
 def test_no_about_a_mostly_unseen_span_is_an_abstention() -> None:
     answerer, held = Answerer(YesForBlue()), [EvaluatedSpan(1000, 1099, color_vector('red'))]
-    answer = answerer.answer_past('?', '', held, ['yes', 'No.'], start_ns=99)
+    answer = answer_past(answerer, held, ['yes', 'No.'], start_ns=99)
     assert answer.abstain_reason is AbstainReason.NOT_SEEN
-    other = answerer.remember('?', '', held, ['yes', 'No.'], own=False)
+    other = recall(answerer, held, ['yes', 'No.'], own=False)
     assert other.abstain_reason is AbstainReason.NOT_SEEN
 
 
@@ -347,26 +381,26 @@ def test_an_unreadable_question_is_an_abstention(count: int) -> None:
         ('?', [UNREADABLE]),
         ('?', mixed),
     ):
-        answer = answerer.answer_past(prompt, '', seen, candidates)
+        answer = answer_past(answerer, seen, candidates, prompt=prompt)
         assert answer.abstain_reason is AbstainReason.UNREADABLE and answer.abstained
         assert (answer.answer, answer.confidence, answer.ranked) == ('', 0.0, ())
         assert f"'{UNREADABLE}'" in answer.message and 'it is red' not in answer.message
     for prompt, candidates in (('?', ['it is red', 'it is blue']), ('', ()), (' ', ())):
-        answer = answerer.answer_past(prompt, '', seen, candidates)
+        answer = answer_past(answerer, seen, candidates, prompt=prompt)
         assert not answer.abstained and not answer.message
-    memory = answerer.remember(UNREADABLE, '', seen, own=False)
+    memory = recall(answerer, seen, prompt=UNREADABLE, own=False)
     assert memory.abstain_reason is AbstainReason.UNREADABLE  # before NOT_SEEN
 
 
 def test_confidence_below_the_threshold_has_its_own_reason() -> None:
     answerer = Answerer(FakeLanguage(), AnswerSettings(abstain_below=0.6))
-    answer = answerer.answer('?', color_vector('red'), 7, ['red', 'a red one'])
+    answer = answer_now(answerer, color_vector('red'), ['red', 'a red one'])
     assert answer.abstain_reason is AbstainReason.LOW_CONFIDENCE and answer.answer == 'red'
 
 
 def test_many_unreadable_candidates_are_summarized_in_one_line() -> None:
     texts = [f'{UNREADABLE} {number} ' + 'x' * 1000 for number in range(MAX_CANDIDATES)]
-    message = Answerer(FakeLanguage()).answer('?', color_vector('red'), 7, texts).message
+    message = answer_now(Answerer(FakeLanguage()), color_vector('red'), texts).message
     assert f"'{UNREADABLE} 4 " in message and f'{MAX_CANDIDATES - 5} more' in message
     assert len(message) < 600 and '\n' not in message
 
@@ -375,7 +409,7 @@ def test_many_unreadable_candidates_are_summarized_in_one_line() -> None:
 @pytest.mark.parametrize('candidates', [['yes', 'no'], ['No, it is not', 'Yes, it is', 'maybe']])
 def test_yes_no_candidates_require_a_prompt(prompt: str, candidates: list[str]) -> None:
     with pytest.raises(InputError, match='prompt is empty'):
-        Answerer(FakeLanguage()).answer(prompt, color_vector('red'), 7, candidates)
+        answer_now(Answerer(FakeLanguage()), color_vector('red'), candidates, prompt=prompt)
     with pytest.raises(InputError, match='prompt is empty'):
         Question(prompt, tuple(candidates)).check()
-    assert Answerer(FakeLanguage()).answer('?', color_vector('red'), 7, candidates)
+    assert answer_now(Answerer(FakeLanguage()), color_vector('red'), candidates)

@@ -42,9 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run `vljepa ask` and return its exit status."""
     from vljepa_ros.cli.recorded_answer import answer_of
-    from vljepa_ros.query.answerer import check_question
+    from vljepa_ros.query.question import Question
 
-    check_question(args.prompt, args.candidate)
+    Question(args.prompt, tuple(args.candidate)).check()
     source = common.open_given(args, one_camera=True)
     span = read_span(args, source.start_ns)
     max_gap_s = common.perception_settings(args).max_gap_s

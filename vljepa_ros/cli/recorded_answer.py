@@ -22,7 +22,8 @@ from vljepa_ros.core.settings import PerceptionSettings
 from vljepa_ros.core.types import Answer, Embedding, EvaluatedSpan
 from vljepa_ros.core.vectors import as_sent, pooled
 from vljepa_ros.query.answerer import Answerer
-from vljepa_ros.query.service import Evaluated, QueryService, Question
+from vljepa_ros.query.question import Question
+from vljepa_ros.query.service import Evaluated, QueryService
 from vljepa_ros.sources import Source
 from vljepa_ros.stream.perceiver import Perceiver
 

@@ -43,7 +43,7 @@ from vljepa_ros.core.errors import (
 from vljepa_ros.core.settings import check_text, texts_of
 from vljepa_ros.core.types import AbstainReason, Answer, Moment
 from vljepa_ros.nodes import conversions, qos
-from vljepa_ros.query.service import Question
+from vljepa_ros.query.question import Question
 from vljepa_ros.srv import Query, Search
 
 DEPTH = 256  # QoS depth of responses, equal to the default `service_depth` of the nodes

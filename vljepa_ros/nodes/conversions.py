@@ -17,7 +17,7 @@ from vljepa_ros import msg
 from vljepa_ros.core import images, types
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import ModelFacts
-from vljepa_ros.query.service import Question
+from vljepa_ros.query.question import Question
 from vljepa_ros.srv import Query
 from vljepa_ros.stream.perceiver import WindowPrediction
 

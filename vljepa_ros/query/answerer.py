@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import Language, cannot_read
-from vljepa_ros.core.settings import AnswerSettings, check_text, texts_of
+from vljepa_ros.core.settings import AnswerSettings
 from vljepa_ros.core.text import yes_of
 from vljepa_ros.core.types import (
     WITHHELD,
@@ -30,31 +29,11 @@ from vljepa_ros.core.types import (
     first_reason,
 )
 from vljepa_ros.core.vectors import pooled
+from vljepa_ros.query.question import Question
 
-MAX_CANDIDATES = 1000
 ROUNDING = 1e-6
 SLACK_NS = 1_000_000_000  # the newest frames of a span may not fill a hop
 LEAST_SHARE = 0.5  # "no" is an abstention unless more than this fraction of the span is evaluated
-
-
-def check_question(prompt: object, candidates: Sequence[object] = ()) -> None:
-    """Validate a question and its candidates, without running the model.
-
-    Args:
-        prompt: The question.
-        candidates: Answers to choose from; may be empty.
-
-    Raises:
-        InputError: The prompt or a candidate is invalid, there are too many candidates, or the
-            candidates are yes and no but the prompt is empty.
-    """
-    check_text(prompt)
-    candidates = texts_of(candidates, 'candidates')
-    if len(candidates) > MAX_CANDIDATES:
-        raise InputError(f'{len(candidates)} candidates are too many (at most {MAX_CANDIDATES})')
-    texts = [check_text(text, 'candidate', may_be_empty=False) for text in candidates]
-    if yes_of(texts) is not None and not str(prompt).strip():
-        raise InputError('the prompt is empty: candidates yes and no need a question')
 
 
 @dataclass(frozen=True)
@@ -84,85 +63,9 @@ class Answerer:
         self._language, self._settings = language, settings or AnswerSettings()
 
     def answer(
-        self,
-        prompt: str,
-        vector: Vector,
-        stamp_ns: int,
-        candidates: Sequence[str] = (),
-        basis: Basis = Basis.NOW,
-        evidence: Sequence[Moment] = (),
+        self, question: Question, seen: Sequence[EvaluatedSpan], basis: Basis = Basis.FRAMES
     ) -> Answer:
-        """Answer a question from one answer embedding.
-
-        Args:
-            prompt: The question.
-            vector: Answer embedding (D,) for the prompt.
-            stamp_ns: Stamp of the newest frame that the vector is based on.
-            candidates: Answers to choose from; if empty, the vector is decoded to a text.
-            basis: Data that the vector is based on, copied into the answer.
-            evidence: Moments to copy into the answer.
-
-        Raises:
-            InputError: The question is invalid.
-        """
-        seen = EvaluatedSpan(stamp_ns, stamp_ns, vector)
-        return self._answer(prompt, seen, candidates, basis, evidence, asked=True)
-
-    def _answer(
-        self,
-        prompt: str,
-        seen: EvaluatedSpan,
-        candidates: Sequence[str],
-        basis: Basis,
-        evidence: Sequence[Moment],
-        asked: bool,
-    ) -> Answer:
-        check_question(prompt, candidates)
-        candidates = tuple(dict.fromkeys(candidates))
-        unreadable = self.unreadable_texts(prompt, candidates)
-        [result] = [_WITHHELD_RESULT] if unreadable else self._judge([seen], candidates, asked)
-        if result is _WITHHELD_RESULT:
-            evidence = [replace(moment, score=0.0, text='') for moment in evidence]
-        return Answer(
-            result.text,
-            result.confidence,
-            result.abstained,
-            seen.end_ns,
-            self._language.facts.model_id,
-            seen.vector,
-            result.ranked,
-            tuple(evidence),
-            basis,
-            result.nearest,
-            AbstainReason.UNREADABLE if unreadable else result.reason,
-            seen.unfamiliar,
-            self._message(unreadable),
-        )
-
-    def unreadable_texts(self, prompt: str, candidates: Sequence[str] = ()) -> list[str]:
-        """Return all texts among the prompt and the candidates that the model cannot read.
-
-        One unreadable candidate is enough for an abstention, because the scores of all candidates
-        depend on each other.
-        """
-        written = [text for text in (prompt, *candidates) if text.strip()]
-        return [text for text in written if self._language.unreadable(text) >= WITHHELD]
-
-    def _message(self, unreadable: Sequence[str]) -> str:
-        return cannot_read(self._language.facts, unreadable) if unreadable else ''
-
-    def answer_past(
-        self,
-        prompt: str,
-        source: str,
-        seen: Sequence[EvaluatedSpan],
-        candidates: Sequence[str] = (),
-        basis: Basis = Basis.FRAMES,
-        start_ns: int = 0,
-        end_ns: int = 0,
-        asked: bool = True,
-    ) -> Answer:
-        """Answer a question from one or more evaluated spans, which become its evidence.
+        """Answer a question from spans that were evaluated with its prompt; they are the evidence.
 
         With the candidates yes and no, the answer is yes if it is yes in any span. Other
         candidates get the mean of their scores. Without candidates, the texts of the spans are
@@ -171,33 +74,59 @@ class Answerer:
         the time between two spans counts as evaluated.
 
         Args:
-            prompt: The question.
-            source: Name of the camera, copied into the evidence.
+            question: The question, with the name of the camera of the spans.
             seen: Evaluated spans in order of time; at least one.
-            candidates: Answers to choose from; if empty, the vectors are decoded to texts.
             basis: Data that the spans are based on, copied into the answer.
-            start_ns: Start of the time that the question is about; 0 for an open start.
-            end_ns: End of this time, which can be in the future; 0 for an open end.
-            asked: Whether the vectors were predicted for this prompt, not for another prompt.
 
         Raises:
             InputError: The question is invalid.
         """
-        coverage = _coverage(seen, start_ns, end_ns)
+        return self._answer(question, seen, basis, asked=True)
+
+    def recall(
+        self, question: Question, seen: Sequence[EvaluatedSpan], own: bool = True
+    ) -> Answer:
+        """Answer a question from stored embeddings of a standing prompt.
+
+        Embeddings of another prompt do not answer the question. The answer is then an abstention,
+        usually NOT_SEEN, whose text describes the span. Candidates are ranked by how well they
+        describe the span, unless they are yes and no.
+
+        Args:
+            question: The question, with the name of the camera of the spans.
+            seen: Stored spans in order of time; at least one.
+            own: Whether the embeddings were predicted for the prompt of the question.
+
+        Raises:
+            InputError: The question is invalid.
+        """
+        if own:
+            return self._answer(question, seen, Basis.MEMORY, asked=True)
+        described = replace(question, start_ns=0, end_ns=0)
+        if yes_of(question.candidates) is not None:
+            described = replace(described, candidates=())
+        answer = self._answer(described, seen, Basis.MEMORY, asked=False)
+        reason = first_reason([AbstainReason.NOT_SEEN, answer.abstain_reason])
+        return replace(answer, abstained=True, abstain_reason=reason)
+
+    def _answer(
+        self, question: Question, seen: Sequence[EvaluatedSpan], basis: Basis, asked: bool
+    ) -> Answer:
+        """Answer a question; `asked`: whether the vectors were predicted for its prompt."""
+        question.check()
+        question = replace(question, candidates=tuple(dict.fromkeys(question.candidates)))
+        coverage = _coverage(seen, question.start_ns, question.end_ns)
         if len(seen) == 1 and coverage == 1.0:
-            [only] = seen
-            moment = Moment(source, only.start_ns, only.end_ns, 1.0, only.text)
-            textless = replace(only, text='', nearest=False)
-            return self._answer(prompt, textless, candidates, basis, [moment], asked)
-        check_question(prompt, candidates)
-        candidates = tuple(dict.fromkeys(candidates))
-        unreadable = self.unreadable_texts(prompt, candidates)
+            return self._answer_one(question, seen[0], basis, asked)
+        unreadable = self._unreadable_texts(question)
         results = (
-            [_WITHHELD_RESULT] * len(seen) if unreadable else self._judge(seen, candidates, asked)
+            [_WITHHELD_RESULT] * len(seen)
+            if unreadable
+            else self._judge(seen, question.candidates, asked)
         )
         judged = list(zip(seen, results, strict=True))
         usable = [(s, result) for s, result in judged if not result.abstained]
-        used, whole = _combine(usable or judged, len(judged) / coverage, candidates)
+        used, whole = _combine(usable or judged, len(judged) / coverage, question.candidates)
         reasons = [whole.reason]
         if not usable or whole.abstained:  # too little of the span could be evaluated
             reasons += [result.reason for _, result in judged]
@@ -215,7 +144,7 @@ class Answerer:
             self._language.facts.model_id,
             pooled([s.vector for s, _ in used]),
             whole.ranked,
-            tuple(_moment(source, s, result) for s, result in used),
+            tuple(_moment(question.source, s, result) for s, result in used),
             basis,
             whole.nearest,
             reason,
@@ -223,42 +152,47 @@ class Answerer:
             self._message(unreadable),
         )
 
-    def remember(
-        self,
-        prompt: str,
-        source: str,
-        seen: Sequence[EvaluatedSpan],
-        candidates: Sequence[str] = (),
-        own: bool = True,
-        start_ns: int = 0,
-        end_ns: int = 0,
+    def _answer_one(
+        self, question: Question, seen: EvaluatedSpan, basis: Basis, asked: bool
     ) -> Answer:
-        """Answer a question from stored embeddings of a standing prompt.
+        """Answer a question from a single span; a stored text of the span is evidence only."""
+        unreadable = self._unreadable_texts(question)
+        textless = replace(seen, text='', nearest=False)
+        [result] = (
+            [_WITHHELD_RESULT]
+            if unreadable
+            else self._judge([textless], question.candidates, asked)
+        )
+        moment = Moment(question.source, seen.start_ns, seen.end_ns, 1.0, seen.text)
+        if result is _WITHHELD_RESULT:
+            moment = replace(moment, score=0.0, text='')
+        return Answer(
+            result.text,
+            result.confidence,
+            result.abstained,
+            seen.end_ns,
+            self._language.facts.model_id,
+            seen.vector,
+            result.ranked,
+            (moment,),
+            basis,
+            result.nearest,
+            AbstainReason.UNREADABLE if unreadable else result.reason,
+            seen.unfamiliar,
+            self._message(unreadable),
+        )
 
-        Embeddings of another prompt do not answer the question. The answer is then an abstention,
-        usually NOT_SEEN, whose text describes the span. Candidates are ranked by how well they
-        describe the span, unless they are yes and no.
+    def _unreadable_texts(self, question: Question) -> list[str]:
+        """Return all texts among the prompt and the candidates that the model cannot read.
 
-        Args:
-            prompt: The question.
-            source: Name of the camera, copied into the evidence.
-            seen: Stored spans in order of time; at least one.
-            candidates: Answers to choose from; if empty, the vectors are decoded to texts.
-            own: Whether the embeddings were predicted for this prompt.
-            start_ns: Start of the time that the question is about; 0 for an open start.
-            end_ns: End of this time, which can be in the future; 0 for an open end.
-
-        Raises:
-            InputError: The question is invalid.
+        One unreadable candidate is enough for an abstention, because the scores of all candidates
+        depend on each other.
         """
-        if own:
-            span = start_ns, end_ns
-            return self.answer_past(prompt, source, seen, candidates, Basis.MEMORY, *span)
-        if yes_of(candidates) is not None:
-            candidates = ()
-        answer = self.answer_past(prompt, source, seen, candidates, Basis.MEMORY, asked=False)
-        reason = first_reason([AbstainReason.NOT_SEEN, answer.abstain_reason])
-        return replace(answer, abstained=True, abstain_reason=reason)
+        written = [text for text in (question.prompt, *question.candidates) if text.strip()]
+        return [text for text in written if self._language.unreadable(text) >= WITHHELD]
+
+    def _message(self, unreadable: Sequence[str]) -> str:
+        return cannot_read(self._language.facts, unreadable) if unreadable else ''
 
     def _judge(
         self, seen: Sequence[EvaluatedSpan], candidates: Sequence[str], asked: bool

@@ -10,40 +10,13 @@ stored, or if the frames cannot be evaluated now, stored embeddings of a standin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from vljepa_ros.core.errors import BusyError, ErrorCode, NotStoredError, VljepaError
-from vljepa_ros.core.settings import check_span
 from vljepa_ros.core.types import Answer, Basis, EvaluatedSpan
 from vljepa_ros.memory.embedding_memory import Memory
-from vljepa_ros.query.answerer import Answerer, check_question
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question about now, or about a span of the past.
-
-    `candidates`: answers to choose from; if empty, the answer is a decoded text. `source`: name of
-    the camera; '' for the only camera. `start_ns` and `end_ns`: the time span; 0 for an open start
-    or end, both 0 for now.
-    """
-
-    prompt: str
-    candidates: tuple[str, ...] = ()
-    source: str = ''
-    start_ns: int = 0
-    end_ns: int = 0
-
-    @property
-    def is_about_the_past(self) -> bool:
-        """Whether the question has a time span."""
-        return bool(self.start_ns or self.end_ns)
-
-    def check(self) -> None:
-        """Raise InputError if the question is invalid, without running the model."""
-        check_question(self.prompt, self.candidates)
-        check_span(self.start_ns, self.end_ns)
-
+from vljepa_ros.query.answerer import Answerer
+from vljepa_ros.query.question import Question
 
 # Name of the camera, and its evaluated spans with the answer embeddings of the prompt.
 Evaluated = tuple[str, Sequence[EvaluatedSpan]]
@@ -86,15 +59,8 @@ class QueryService:
         Raises:
             InputError: The question is invalid.
         """
-        return self._answerer.answer_past(
-            question.prompt,
-            source,
-            seen,
-            question.candidates,
-            Basis.FRAMES if question.is_about_the_past else Basis.NOW,
-            question.start_ns,
-            question.end_ns,
-        )
+        basis = Basis.FRAMES if question.is_about_the_past else Basis.NOW
+        return self._answerer.answer(replace(question, source=source), seen, basis)
 
     def recall(self, question: Question, error: VljepaError) -> Answer:
         """Answer a question from stored embeddings, because its frames could not be evaluated.
@@ -134,6 +100,4 @@ class QueryService:
         own = question.prompt in ('', found.prompt)
         if only_own and not own:
             return None
-        return self._answerer.remember(
-            question.prompt, found.source, found.seen, question.candidates, own, *span
-        )
+        return self._answerer.recall(replace(question, source=found.source), found.seen, own)

@@ -25,7 +25,7 @@ class Verdict(Enum):
     """Result of comparing the score of one hop with the threshold."""
 
     TRUE = 'score at or above the threshold'
-    UNCLEAR = 'score from 0.4 x threshold up to the threshold'
+    UNCLEAR = f'score from {RELEASE:g} x threshold up to the threshold'
     FALSE = f'score below {RELEASE:g} x threshold'
     UNFAMILIAR = 'scene unfamiliar to the model'
 
