@@ -55,12 +55,20 @@ def generate_test_description() -> tuple[LaunchDescription, dict[str, Any]]:
     ), {}
 
 
+def command_line(process: Path) -> str:
+    """Return the command line of a process, given its folder in /proc; '' if it has ended."""
+    try:
+        return (process / 'cmdline').read_text()
+    except OSError:
+        return ''
+
+
 def process_of(namespace: str) -> int:
     """Return the process id of the stack in a namespace."""
     return next(
-        int(path.parent.name)
-        for path in Path('/proc').glob('[0-9]*/cmdline')
-        if f'__ns:={namespace}' in path.read_text()
+        int(process.name)
+        for process in Path('/proc').glob('[0-9]*')
+        if f'__ns:={namespace}' in command_line(process)
     )
 
 

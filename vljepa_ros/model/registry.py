@@ -18,6 +18,7 @@ import torch
 import yaml
 from torch import nn
 
+from vljepa_ros.core.cpu_cores import cores
 from vljepa_ros.core.errors import InputError, ModelError
 from vljepa_ros.core.protocols import Model
 from vljepa_ros.core.settings import check_integer, check_text, texts_of
@@ -184,10 +185,11 @@ def default_threads(config: AnyConfig) -> int:
 
     The layers of a small model are too small to parallelize: on two idle cores, a second thread
     reduces the time per hop only from 32 to 29 ms, and on a busy machine, threads wait for each
-    other at every layer. Other models use torch's current number of threads.
+    other at every layer. Other models use torch's current number of threads, but at most the number
+    of cores that this process may use.
     """
     is_small = isinstance(config, ModelConfig) and config.weight_count < SMALL_WEIGHTS
-    return 1 if is_small else torch.get_num_threads()
+    return 1 if is_small else min(torch.get_num_threads(), cores())
 
 
 def prepare(device: str, dtype: str, threads: int = 0) -> torch.device:
