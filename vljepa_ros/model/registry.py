@@ -185,8 +185,8 @@ def default_threads(config: AnyConfig) -> int:
 
     The layers of a small model are too small to parallelize: on two idle cores, a second thread
     reduces the time per hop only from 32 to 29 ms, and on a busy machine, threads wait for each
-    other at every layer. Other models use torch's current number of threads, but at most as many as
-    this process may use cores.
+    other at every layer. Other models use torch's current number of threads, but not more than the
+    cores of this process.
     """
     is_small = isinstance(config, ModelConfig) and config.weight_count < SMALL_WEIGHTS
     return 1 if is_small else min(torch.get_num_threads(), cores())
