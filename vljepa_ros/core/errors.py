@@ -39,6 +39,10 @@ class DepthImageError(InputError):
     """An image contains distances, not colors."""
 
 
+class NoKeyFrameError(InputError):
+    """A video packet cannot be decoded, because no key frame was received before it."""
+
+
 class NotStoredError(InputError):
     """No frames or embeddings are stored for the time span of a question."""
 

@@ -21,7 +21,13 @@ from numpy.typing import NDArray
 from vljepa_ros.core.errors import DepthImageError, InputError
 from vljepa_ros.core.types import Image
 
-RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'  # message types
+# Message types of images.
+RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+FFMPEG = 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket'
+FOXGLOVE = 'foxglove_msgs/msg/CompressedVideo'
+VIDEO = (FFMPEG, FOXGLOVE)  # H.264 and H.265
+# Message types by the name of image_transport's plugin, which ends the topic name: <base>/ffmpeg.
+TRANSPORTS = {'raw': RAW, 'compressed': COMPRESSED, 'ffmpeg': FFMPEG, 'foxglove': FOXGLOVE}
 MAX_PIXELS = 100_000_000  # a larger size is treated as a damaged header
 JPEG, PNG = b'\xff\xd8', b'\x89PNG'  # first bytes
 DEPTH = re.compile(r'(16U|16S|32S|32F|64F)(C1)?')  # encodings with one number per pixel
