@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -18,27 +19,36 @@ from vljepa_ros.core.images import Buffer
 
 CODECS = {'h264': 'H.264', 'hevc': 'H.265'}  # FFmpeg's name -> name for people
 START_CODE = b'\0\0\1'
-H264_IDR, H264_PICTURES = 5, range(1, 6)
-H265_KEY, H265_PICTURES = range(16, 22), range(32)  # random access pictures; all pictures
+H264_IDR, H264_PICTURES = range(5, 6), range(1, 6)  # pictures that need no other; all
+H265_KEY, H265_PICTURES = range(16, 22), range(32)  # random access pictures; all
 
 
 @dataclass(frozen=True)
 class VideoPacket:
-    """One encoded image with its stamp; `codec` is a key of `CODECS`."""
+    """One encoded image, or parameters of the video; `codec` is a key of `CODECS`."""
 
     stamp_ns: int
     codec: str
     data: bytes
 
     @property
+    def has_image(self) -> bool:
+        """Whether the packet contains an image, not only parameters of the video."""
+        return self._picture is not None
+
+    @property
     def is_key_frame(self) -> bool:
         """Whether decoding can start at this packet."""
-        for kind in _unit_types(self.codec, self.data):
-            if self.codec == 'h264' and kind in H264_PICTURES:
-                return kind == H264_IDR
-            if self.codec == 'hevc' and kind in H265_PICTURES:
-                return kind in H265_KEY
-        return False
+        key = H264_IDR if self.codec == 'h264' else H265_KEY
+        return self._picture is not None and self._picture in key
+
+    @cached_property
+    def _picture(self) -> int | None:
+        """NAL unit type of the image; None if there is none."""
+        pictures = H264_PICTURES if self.codec == 'h264' else H265_PICTURES
+        return next(
+            (kind for kind in _unit_types(self.codec, self.data) if kind in pictures), None
+        )
 
 
 def codec_of(format: str) -> str:

@@ -94,6 +94,7 @@ class VideoTopic(ImageTopic):
         except NoKeyFrameError:
             self._skip(stamp_ns)
         except InputError as error:
+            self._decoder.interrupt()  # the next packets state differences from this image
             self._skip(stamp_ns)
             node.report_problem(f'{self.name}: damaged images', f'{self.name}: {error}')
         if self._decoder.is_decoding and not was_decoding:

@@ -17,6 +17,7 @@ from vljepa_ros.core.images import MAX_PIXELS
 from vljepa_ros.core.types import Image
 from vljepa_ros.core.video_packets import CODECS, VideoPacket
 
+MAX_PARAMETERS = 65_536  # bytes
 MAX_REORDERED = 64  # packets whose images may come later, as with B-frames; H.264 allows 16
 
 
@@ -43,6 +44,7 @@ class VideoDecoder:
         self.skipped = 0
         self._context: VideoCodecContext | None = None
         self._codec = ''
+        self._parameters = b''
         self._stamps_ns: dict[int, int] = {}  # by number of the packet
         self._number = 0
 
@@ -60,6 +62,10 @@ class VideoDecoder:
         """
         if packet.codec != self._codec:
             self.interrupt()
+            self._codec, self._parameters = packet.codec, b''
+        if not packet.has_image:  # some encoders send the parameters of a key frame before it
+            self._parameters = (self._parameters + packet.data)[:MAX_PARAMETERS]
+            return []
         if self._context is None:
             self._start(packet)
         assert self._context is not None
@@ -67,7 +73,8 @@ class VideoDecoder:
         self._stamps_ns[self._number] = packet.stamp_ns
         while len(self._stamps_ns) > MAX_REORDERED:
             del self._stamps_ns[next(iter(self._stamps_ns))]
-        coded = av.Packet(packet.data)
+        coded = av.Packet(self._parameters + packet.data)
+        self._parameters = b''
         coded.pts = coded.dts = self._number
         try:
             frames = self._decoded(self._context.decode(coded))
@@ -94,13 +101,14 @@ class VideoDecoder:
     def _start(self, packet: VideoPacket) -> None:
         if not packet.is_key_frame:
             self.skipped += 1
+            name = CODECS[packet.codec]
             raise NoKeyFrameError(
-                f'no key frame of the {CODECS[packet.codec]} video yet: packet skipped'
+                f'decoding of the {name} video starts at a key frame: packet skipped'
             )
         context = av.CodecContext.create(packet.codec, 'r')
         assert isinstance(context, VideoCodecContext)
         context.thread_count = 1  # more threads delay images, and compete with the model
-        self._context, self._codec = context, packet.codec
+        self._context = context
 
     def _decoded(self, frames: list[av.VideoFrame]) -> list[DecodedFrame]:
         found = []
