@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vljepa_ros.core.errors import InputError
 
 if TYPE_CHECKING:
+    from vljepa_ros.core.images import Crop
     from vljepa_ros.core.protocols import Model
     from vljepa_ros.core.settings import PerceptionSettings, Settings
     from vljepa_ros.core.types import AbstainReason, Frame
@@ -93,10 +94,13 @@ def add_crop_argument(parser: argparse.ArgumentParser) -> None:
     """Add the option --crop."""
     parser.add_argument(
         '--crop',
-        type=_crop,
-        metavar='X,Y,W,H',
+        type=_region,
+        action='append',
+        default=[],
+        metavar='[NAME=]X,Y,W,H',
         help='the region of each image to use, as fractions of its width and height (W and H at '
-        'least 0.05), for example the workspace in a wide view',
+        'least 0.05), for example the workspace in a wide view; may be repeated with names: each '
+        'region is then a source of its own',
     )
 
 
@@ -125,13 +129,15 @@ def _max_gap(text: str) -> float:
     )
 
 
-def _crop(text: str) -> tuple[float, ...]:
+def _region(text: str) -> tuple[str, Crop]:
     from vljepa_ros.core.images import check_crop
 
-    return _converted(
-        lambda: check_crop([float(part) for part in text.split(',')]),
-        f"'{text}' does not consist of four numbers X,Y,W,H",
+    name, _, numbers = text.rpartition('=')
+    crop = _converted(
+        lambda: check_crop([float(part) for part in numbers.split(',')]),
+        f"'{text}' does not consist of four numbers X,Y,W,H, with an optional NAME= before them",
     )
+    return name, crop
 
 
 def _converted(convert: Callable[[], T], not_numbers: str) -> T:
@@ -237,6 +243,20 @@ def load_model(args: argparse.Namespace, *parts: str) -> Model:
     )
 
 
+def regions_of(args: argparse.Namespace) -> dict[str, Crop]:
+    """Return the regions that --crop selects, by name; {} for whole images.
+
+    Raises:
+        InputError: Several regions have no name, an invalid name or the same name.
+    """
+    from vljepa_ros.sources.regions import check_regions
+
+    try:
+        return check_regions(args.crop)
+    except InputError as error:
+        raise InputError(f'--crop: {error}') from error
+
+
 def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
     """Open the source that SOURCE, --topic, --fps and --crop select.
 
@@ -248,17 +268,17 @@ def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
         InputError: The source cannot be opened, or has several cameras despite `one_camera`.
     """
     from vljepa_ros.sources import open_source
+    from vljepa_ros.sources.regions import RegionSource
 
+    regions = regions_of(args)
     source = open_source(args.source, args.topic, args.fps)
     note_all(source)
-    if args.crop:
-        from vljepa_ros.sources.cropped_source import CroppedSource
-
-        source = CroppedSource(source, args.crop)
+    if regions:
+        source = RegionSource(source, regions)
     if one_camera and len(source.cameras) > 1:
         raise InputError(
             f'{args.source} has several cameras ({", ".join(source.cameras)}): '
-            'choose one with --topic'
+            'choose one with --topic or --crop'
         )
     return source
 
