@@ -10,18 +10,16 @@ import cv2
 import numpy as np
 import pytest
 from helpers import bags, videos
-from helpers.node_harness import LATCHED, Bench
+from helpers.node_harness import LATCHED, Bench, fake_pool
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header
 from vljepa_ros.msg import SemanticEmbedding
 
 from vljepa_ros.core.images import ENCODINGS, FFMPEG, FOXGLOVE, TRANSPORTS, WIDE
 from vljepa_ros.core.types import Embedding, Image
-from vljepa_ros.model import registry
 from vljepa_ros.nodes import conversions
 from vljepa_ros.nodes.perception import PerceptionNode
 from vljepa_ros.pipeline import Pipeline
-from vljepa_ros.runtime.model_pool import ModelPool
 from vljepa_ros.sources import open_source
 
 WIDTH, HEIGHT, COUNT = 64, 48, 9
@@ -65,13 +63,11 @@ def without_ros(path: Path, model: Any) -> list[Embedding]:
     return found
 
 
-def with_ros(bench: Bench, messages: list[Any], transport: str, model: Path) -> list[Embedding]:
+def with_ros(bench: Bench, messages: list[Any], transport: str, model: Any) -> list[Embedding]:
     """Return the embeddings of perception_node after every message was processed."""
     kind = TRANSPORTS[transport]
-    pool = ModelPool()
-    bench.start(
-        PerceptionNode, pool, model=str(model), camera__topic='lens', camera__transport=transport
-    )
+    pool = fake_pool(lambda: model)
+    bench.start(PerceptionNode, pool, camera__topic='lens', camera__transport=transport)
     suffix = '' if transport == 'raw' else f'/{transport}'
     found = bench.collect(SemanticEmbedding, 'semantic_embedding')
     processed = bench.collect(Header, 'frame_processed', LATCHED)
@@ -83,14 +79,10 @@ def with_ros(bench: Bench, messages: list[Any], transport: str, model: Path) -> 
     return [conversions.from_embedding_message(m) for m in found.wait(COUNT // 2)]
 
 
-def compare(
-    bench: Bench, tmp_path: Path, messages: list[Any], transport: str, model: Path
-) -> None:
+def compare(bench: Bench, tmp_path: Path, messages: list[Any], transport: str, model: Any) -> None:
     topic = '/any/name' if transport != 'raw' else '/lens'
     rows = [(topic, t, m) for t, m in zip(bags.stamps(COUNT), messages, strict=True)]
-    expected = without_ros(
-        bags.write(tmp_path / 'bag', rows), registry.load(str(model), device='cpu')
-    )
+    expected = without_ros(bags.write(tmp_path / 'bag', rows), model)
     assert len({e.vector.tobytes() for e in expected}) == COUNT // 2
     found = with_ros(bench, messages, transport, model)
     assert [e.stamp_ns for e in found] == [e.stamp_ns for e in expected]
@@ -100,14 +92,14 @@ def compare(
 
 @pytest.mark.parametrize('encoding', [*ENCODINGS, *WIDE])
 def test_raw_images_give_the_same_vectors(
-    bench: Bench, tmp_path: Path, tiny_folder: Path, encoding: str
+    bench: Bench, tmp_path: Path, tiny: Any, encoding: str
 ) -> None:
-    compare(bench, tmp_path, raw(encoding), 'raw', tiny_folder)
+    compare(bench, tmp_path, raw(encoding), 'raw', tiny)
 
 
 @pytest.mark.parametrize('format', ['jpeg', 'png'])
 def test_compressed_images_give_the_same_vectors(
-    bench: Bench, tmp_path: Path, tiny_folder: Path, format: str
+    bench: Bench, tmp_path: Path, tiny: Any, format: str
 ) -> None:
     messages = []
     for stamp_ns, image in zip(bags.stamps(COUNT), scenes(), strict=True):
@@ -115,15 +107,15 @@ def test_compressed_images_give_the_same_vectors(
         message = bags.compressed(stamp_ns, data)
         message.format = f'bgr8; {format} compressed bgr8'
         messages.append(message)
-    compare(bench, tmp_path, messages, 'compressed', tiny_folder)
+    compare(bench, tmp_path, messages, 'compressed', tiny)
 
 
 @pytest.mark.usefixtures('video_interfaces')
 @pytest.mark.parametrize(('codec', 'kind'), VIDEOS)
 def test_videos_give_the_same_vectors(
-    bench: Bench, tmp_path: Path, tiny_folder: Path, codec: str, kind: str
+    bench: Bench, tmp_path: Path, tiny: Any, codec: str, kind: str
 ) -> None:
     packets = videos.encode(scenes(), codec)
     messages = [message for _, _, message in videos.rows('', kind, packets, codec)]
     transport = 'ffmpeg' if kind == FFMPEG else 'foxglove'
-    compare(bench, tmp_path, messages, transport, tiny_folder)
+    compare(bench, tmp_path, messages, transport, tiny)

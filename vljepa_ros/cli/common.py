@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SECOND_NS = 1_000_000_000
 TELL_S = 60.0  # period of progress lines
+RECORDING_MODEL = REAL_CAMERA_MODEL = 'small'  # defaults of --model, see `default_model`
 T = TypeVar('T')
 
 SOURCE_HELP = 'a rosbag2 folder, an .mcap, .db3 or ROS 1 file, a video file, or a folder of images'
@@ -37,14 +38,32 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', action='store_true', help='print machine-readable JSON')
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options --model, --device, --dtype, --threads and --json."""
+def default_model(live: bool = False) -> str:
+    """Return the model of a command without --model.
+
+    Args:
+        live: Whether its source is a real camera.
+    """
+    return REAL_CAMERA_MODEL if live else RECORDING_MODEL
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, live: bool = False) -> None:
+    """Add the options --model, --device, --dtype, --threads and --json.
+
+    Args:
+        parser: Parser of the command.
+        live: Whether the command also reads real cameras; it then replaces the default None of
+            --model by `default_model`.
+    """
     group = parser.add_argument_group('model')
+    default = default_model()
+    if live:
+        default = f'{default_model(live=True)} for cameras, {default} for recordings'
     group.add_argument(
         '--model',
-        default='small',
+        default=None if live else default,
         metavar='NAME|DIR',
-        help='an installed model (vljepa models) or its folder (default: small)',
+        help=f'an installed model (vljepa models) or its folder (default: {default})',
     )
     add_device_arguments(group)
     add_output_arguments(parser)
@@ -289,14 +308,15 @@ class SourceProblems:
     The kinds of each camera are counted separately. `damaged`: number of damaged images.
     """
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, start_ns: int) -> None:
+        """Create a printer; `start_ns` is the start of the source."""
+        self._start_ns = start_ns
         self._count: Counter[str] = Counter()
         self.damaged = 0
 
     def damage(self, item: Damaged) -> None:
         """Count a damaged image, which was skipped, and print a warning if it is the first."""
-        at_s = (item.stamp_ns - self._source.start_ns) / SECOND_NS
+        at_s = (item.stamp_ns - self._start_ns) / SECOND_NS
         if item.is_end:
             note(f'{item.message} (read up to {at_s:.3f} s)')
             return

@@ -91,6 +91,10 @@ class UnavailableError(BusyError):
     code = ErrorCode.UNAVAILABLE
 
 
+class CameraError(UnavailableError):
+    """A live camera cannot be reached, or its stream ended or stalled; it may come back."""
+
+
 class InternalError(VljepaError):
     """The remote node failed unexpectedly; its log has the details."""
 
