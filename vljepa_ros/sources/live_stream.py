@@ -21,8 +21,9 @@ from vljepa_ros.core.errors import CameraError, InputError
 
 OPEN_S = 10.0  # maximum time to connect and to recognize the stream
 STDIN = '-'
-# Little is buffered, so that images are new; limits of what is read to recognize the stream.
-OPTIONS = {'fflags': 'nobuffer', 'analyzeduration': '2000000', 'probesize': '1000000'}
+# Limits of what is read to recognize the stream, in microseconds and bytes. These packets are
+# decoded, too (no fflags=nobuffer): they may contain the only key frame of many seconds.
+OPTIONS = {'analyzeduration': '2000000', 'probesize': '1000000'}
 DEVICE = re.compile(r'/dev/(video|v4l/).*')
 URL = re.compile(r'([a-zA-Z][a-zA-Z0-9+.-]*)://')
 SCHEMES = ('rtsp', 'rtsps', 'http', 'https', 'tcp', 'udp', 'srt', 'rtmp')
