@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from helpers import bags
 from helpers.fake_models import solid_image
+
+from vljepa_ros.core.types import Image
 
 BOUNDARY = 'frame'
 RATE_HZ = 25.0
@@ -24,19 +26,27 @@ class MjpegServer:
     images.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, images: Sequence[Image]) -> None:
         self.color, self.height, self.mode, self.sent, self.clients = 'red', 24, 'send', 0, 0
         self.url = f'http://127.0.0.1:{port}/stream.mjpg'
         self.closing = False
+        self._images = images
 
     def image(self) -> bytes:
         """Return the present image as JPEG."""
+        if self._images:
+            return bags.jpeg(self._images[self.sent % len(self._images)]).tobytes()
         return bags.jpeg(solid_image(self.color, self.height, self.height * 4 // 3)).tobytes()
 
 
 @contextmanager
-def mjpeg_server() -> Iterator[MjpegServer]:
-    """Run the server on a free port."""
+def mjpeg_server(images: Sequence[Image] = (), rate_hz: float = RATE_HZ) -> Iterator[MjpegServer]:
+    """Run the server on a free port.
+
+    Args:
+        images: Images to send again and again, instead of one color.
+        rate_hz: Images per second.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -54,7 +64,7 @@ def mjpeg_server() -> Iterator[MjpegServer]:
             while not state.closing and state.mode != 'end':
                 if state.mode == 'send':
                     self.send_image()
-                time.sleep(1 / RATE_HZ)
+                time.sleep(1 / rate_hz)
 
         def send_image(self) -> None:
             data = state.image()
@@ -74,7 +84,7 @@ def mjpeg_server() -> Iterator[MjpegServer]:
             return
 
     server = Server(('127.0.0.1', 0), Handler)
-    state = MjpegServer(server.server_port)
+    state = MjpegServer(server.server_port, images)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

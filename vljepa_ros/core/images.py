@@ -93,14 +93,16 @@ _UYVY = Encoding(2, _color(cv2.COLOR_YUV2RGB_UYVY, 2), cell=(2, 1))
 _YUYV = Encoding(2, _color(cv2.COLOR_YUV2RGB_YUY2, 2), cell=(2, 1))
 _GRAY = Encoding(1, _color(cv2.COLOR_GRAY2RGB, 1))
 _BGR = Encoding(3, _channels(3, (2, 1, 0)))
+_BGRA = Encoding(4, _channels(4, (2, 1, 0)))
 # ROS names a Bayer pattern after the first two pixels of the first row, OpenCV after the second
 # and third pixel of the second row, so the names differ.
 ENCODINGS: dict[str, Encoding] = {
     'rgb8': Encoding(3, _channels(3, (0, 1, 2))),
     'bgr8': _BGR,
     'rgba8': Encoding(4, _channels(4, (0, 1, 2))),
-    'bgra8': Encoding(4, _channels(4, (2, 1, 0))),
-    '8UC3': _BGR,
+    'bgra8': _BGRA,
+    '8UC3': _BGR,  # OpenCV's types without an order of colors have OpenCV's order
+    '8UC4': _BGRA,
     'mono8': _GRAY,
     '8UC1': _GRAY,
     'yuv422': _UYVY,
@@ -120,7 +122,7 @@ WIDE = {
     name.removesuffix('8') + '16': name
     for name in ENCODINGS
     if re.fullmatch('(rgba?|bgra?|mono|bayer_....)8', name)
-}
+} | {'16UC3': '8UC3', '16UC4': '8UC4'}
 
 
 def check_raw(encoding: str, width: int, height: int, step: int, length: int) -> None:
