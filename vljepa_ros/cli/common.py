@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vljepa_ros.core.images import Crop
     from vljepa_ros.core.protocols import Model
     from vljepa_ros.core.settings import PerceptionSettings, Settings
-    from vljepa_ros.core.types import AbstainReason, Frame
+    from vljepa_ros.core.types import AbstainReason, Answer, Frame
     from vljepa_ros.sources import Damaged, Source
 
 SECOND_NS = 1_000_000_000
@@ -30,6 +30,13 @@ TELL_S = 60.0  # period of progress lines
 RECORDING_MODEL = REAL_CAMERA_MODEL = 'small'  # defaults of --model, see `default_model`
 T = TypeVar('T')
 
+WHY = {
+    'LOW_CONFIDENCE': 'the confidence is too low',
+    'UNANSWERABLE': 'what the camera shows does not answer the question',
+    'UNFAMILIAR': 'the scene is unfamiliar to the model',
+    'UNREADABLE': 'the model cannot read the question or its candidates',
+    'NOT_SEEN': 'too little of the span was evaluated for this question',
+}
 SOURCE_HELP = 'a rosbag2 folder, an .mcap, .db3 or ROS 1 file, a video file, or a folder of images'
 
 
@@ -405,6 +412,14 @@ def abstention(reason: AbstainReason) -> dict[str, Any]:
     if not reason:
         return {}
     return {'abstained': True, 'abstain_reason': reason.name.lower()}
+
+
+def doubt(answer: Answer) -> str:
+    """Return why an answer abstained, for the end of a line: ', abstained: ...' or ''."""
+    if not answer.abstained:
+        return ''
+    why = answer.message or WHY[answer.abstain_reason.name]
+    return f', abstained: {why}' if why else ''
 
 
 def print_json(value: Any) -> None:

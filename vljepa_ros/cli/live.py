@@ -329,10 +329,7 @@ class Session:
                 }
             )
             return
-        from vljepa_ros.cli.ask import WHY
-
-        why = answer.message or WHY[answer.abstain_reason.name] if answer.abstained else ''
-        doubt = f', abstained: {why}' if why else ''
+        doubt = common.doubt(answer)
         print(
             f'{self._at(answer.stamp_ns)}  ? {prompt}  ! {answer.answer} '
             f'({answer.confidence:.2f}{doubt})',
