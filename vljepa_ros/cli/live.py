@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 from vljepa_ros.cli import common
 from vljepa_ros.core.errors import InputError, VljepaError
 from vljepa_ros.core.exit_status import ExitStatus
-from vljepa_ros.sources.base import Damaged
 
 if TYPE_CHECKING:
     from vljepa_ros.core.types import Answer, Event
@@ -222,6 +221,8 @@ class Session:
 
     def advance(self) -> None:
         """Print notices, and process the newest frames."""
+        from vljepa_ros.sources import Damaged
+
         notices, frames = self._reader.take()
         for notice in notices:
             if isinstance(notice, str):
