@@ -72,7 +72,7 @@ class ClassifierVision:
         """
         check_hop(images, self.facts)
         found = [net.run(images[0]) for net in self._nets]
-        probabilities = np.mean([shares for _, shares in found], axis=0, dtype=np.float32)
+        probabilities = np.asarray(np.mean([shares for _, shares in found], axis=0), np.float32)
         vector = self._space.image_embedding(found[0][0], probabilities)
         if not np.isfinite(vector).all():
             raise InputError('the model produced a vector that is not finite')
