@@ -12,25 +12,10 @@ from dataclasses import dataclass, field
 from vljepa_ros.core.errors import ModelError
 from vljepa_ros.model.checkpoint_config import FILE_NAME, BankConfig
 from vljepa_ros.model.config import CalibrationConfig, TextTowerConfig, check
+from vljepa_ros.model.stills import StillsConfig
 
 MAX_TEXT_TOKENS = 128
 MAX_FEATURES = 4096
-
-
-@dataclass(frozen=True)
-class StillsConfig:
-    """Sampling rate of the images in Hz. Every image is encoded separately."""
-
-    rate_hz: float = 5.0
-
-    def __post_init__(self) -> None:
-        """Validate the sampling rate."""
-        check('time.', self, rate_hz=(0.01, 1000))
-
-    @property
-    def window_s(self) -> float:
-        """Duration in seconds that one embedding covers: the time between two images."""
-        return 1 / self.rate_hz
 
 
 @dataclass(frozen=True)
@@ -65,7 +50,7 @@ class ClassifierConfig:
     name: str
     kind: str = 'classifier'
     description: str = ''
-    time: StillsConfig = field(default_factory=StillsConfig)
+    time: StillsConfig = field(default_factory=lambda: StillsConfig(5.0))
     nets: tuple[NetConfig, ...] = (NetConfig('net.onnx'),)
     semantic_share: float = 0.25
     feature_dim: int = 384
