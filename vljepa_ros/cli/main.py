@@ -27,6 +27,7 @@ COMMANDS = (
     'embed',
     'ask',
     'search',
+    'check',
     'memory',
     'play',
     'data',
