@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 # Nothing here may import torch: `workers` sets the number of threads before.
-pytest_plugins = ['helpers.skip_policy', 'helpers.workers']
+pytest_plugins = ['helpers.skip_policy', 'helpers.workers', 'pytester']
 
 # The same examples in every run, so that failures can be reproduced.
 hypothesis.settings.register_profile('steady', derandomize=True, deadline=None)

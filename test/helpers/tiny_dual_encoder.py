@@ -14,9 +14,9 @@ from vljepa_ros.model.checkpoint_config import BankConfig, TokenizerConfig
 from vljepa_ros.model.dual_encoder.config import (
     DualConfig,
     ImageConfig,
-    StillsConfig,
     TextConfig,
 )
+from vljepa_ros.model.stills import StillsConfig
 
 DIM = 32
 

@@ -333,9 +333,9 @@ def test_the_documented_state_machine_equals_the_segmenter() -> None:
 
 
 def test_documented_effects_of_a_hop_equal_the_watch_condition() -> None:
-    from vljepa_ros.query.watch_condition import EFFECTS, Verdict
+    from vljepa_ros.query.watch_condition import EFFECTS, HopVerdict
 
-    expected = [[v.value, *(EFFECTS[goal, v].value for goal in (False, True))] for v in Verdict]
+    expected = [[v.value, *(EFFECTS[goal, v].value for goal in (False, True))] for v in HopVerdict]
     assert table('guide/planners.md', '| hop | without') == expected
 
 

@@ -27,6 +27,7 @@ LAYERS = (
     'nodes',
     'train',
     'evaluate',
+    'expectations',
     'pipeline',
     'data',
     'query',
@@ -38,7 +39,14 @@ LAYERS = (
     'core',
 )
 USE_ROS = ('nodes', 'client')
-OFFLINE = ('cli', 'train', 'evaluate', 'pipeline', 'data')  # a running node needs none of them
+OFFLINE = (
+    'cli',
+    'train',
+    'evaluate',
+    'expectations',
+    'pipeline',
+    'data',
+)  # a running node needs none of them
 # Modules outside data/simulators that import a simulator. This list must become shorter only.
 USE_SIMULATORS = {
     'data.generation',

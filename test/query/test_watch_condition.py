@@ -8,7 +8,7 @@ from helpers import fake_models
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.types import AbstainReason, Embedding, Moment, StreamKey
-from vljepa_ros.query.watch_condition import EFFECTS, Condition, Effect, Verdict
+from vljepa_ros.query.watch_condition import EFFECTS, Condition, Effect, HopVerdict
 
 
 def hop(number: int, prompt: str = 'a', source: str = 'front') -> Embedding:
@@ -170,18 +170,18 @@ def test_abstain_reason_describes_the_newest_hop() -> None:
 
 # Score of a hop at threshold 0.5, or None for an unfamiliar scene; whether it counts.
 VERDICTS = [
-    (Verdict.TRUE, 0.5, (True, False)),
-    (Verdict.UNCLEAR, 0.49, (False, False)),
-    (Verdict.UNCLEAR, 0.2, (False, False)),
-    (Verdict.FALSE, 0.19, (False, True)),
-    (Verdict.UNFAMILIAR, None, (False, False)),
+    (HopVerdict.TRUE, 0.5, (True, False)),
+    (HopVerdict.UNCLEAR, 0.49, (False, False)),
+    (HopVerdict.UNCLEAR, 0.2, (False, False)),
+    (HopVerdict.FALSE, 0.19, (False, True)),
+    (HopVerdict.UNFAMILIAR, None, (False, False)),
 ]
 
 
 @pytest.mark.parametrize('until_not', [False, True])
 @pytest.mark.parametrize(('verdict', 'score', 'counts'), VERDICTS)
 def test_a_hop_counts_or_restarts_the_count(
-    verdict: Verdict, score: float | None, counts: tuple[bool, bool], until_not: bool
+    verdict: HopVerdict, score: float | None, counts: tuple[bool, bool], until_not: bool
 ) -> None:
     expected = counts[until_not]
     assert (EFFECTS[until_not, verdict] is Effect.COUNT) is expected
@@ -197,4 +197,4 @@ def test_a_hop_counts_or_restarts_the_count(
 
 
 def test_every_verdict_has_an_effect() -> None:
-    assert set(EFFECTS) == {(until_not, v) for until_not in (False, True) for v in Verdict}
+    assert set(EFFECTS) == {(until_not, v) for until_not in (False, True) for v in HopVerdict}

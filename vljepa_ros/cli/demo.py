@@ -340,7 +340,7 @@ def evaluate(
     model = common.load_model(args)
     assert model.language is not None
     prompt = PerceptionSettings().prompts[0]
-    offline = annotate(model, sample, (prompt, WRONG_PROMPT))
+    offline, expectations = annotate(model, sample, (prompt, WRONG_PROMPT))
     metrics, spans = grading.grade(live.spans, annotations), live.spans
     baselines = {
         'constant answer': grading.constant_text_f1(spans, annotations, most_frequent_meaning()),
@@ -353,6 +353,7 @@ def evaluate(
         'recall': metrics.recall >= NEEDED,
         **{name: metrics.f1 - f1 >= LEAD for name, f1 in baselines.items()},
         'answers': live.all_answered and right >= MOST * asked,
+        'expectations': all(verdict == 'holds' for _, verdict in expectations),
     }
     return {
         'precision': metrics.precision,
@@ -364,6 +365,7 @@ def evaluate(
         'baselines': baselines,
         'answers_right': right,
         'answers': asked,
+        'expectations': dict(expectations),
         'live_equals_offline': offline[prompt] == spans,
         'played': live.played,
         'model_id': model.facts.model_id,
@@ -374,24 +376,35 @@ def evaluate(
     }
 
 
-def annotate(model: Model, sample: Path, prompts: tuple[str, ...]) -> dict[str, list[TextSpan]]:
-    """Process the sample without ROS and return the segments of each standing prompt."""
-    from vljepa_ros.cli import offline_run
+def annotate(
+    model: Model, sample: Path, prompts: tuple[str, ...]
+) -> tuple[dict[str, list[TextSpan]], list[tuple[str, str]]]:
+    """Process the sample without ROS, and judge its expectations.
+
+    Args:
+        model: Model with both sides.
+        sample: Folder of the sample bag; expectations.yaml in it is optional.
+        prompts: Standing prompts; the first one is judged.
+
+    Returns:
+        The segments of each standing prompt, and the name and verdict of each expectation.
+    """
     from vljepa_ros.cli.event_grading import TextSpan
     from vljepa_ros.core.settings import PerceptionSettings, Settings
-    from vljepa_ros.core.types import State
-    from vljepa_ros.pipeline import Pipeline
+    from vljepa_ros.expectations import Expectations, judge_all, read_expectations, watch
     from vljepa_ros.sources import open_source
 
+    file = sample / 'expectations.yaml'
+    expected = read_expectations(file) if file.is_file() else Expectations(file, ())
     source = open_source(sample)
+    seen = watch(model, source, expected, Settings(PerceptionSettings(prompts=prompts)))
     found: dict[str, list[TextSpan]] = {prompt: [] for prompt in prompts}
-    pipeline = Pipeline(model, Settings(PerceptionSettings(prompts=prompts)))
-    for event in offline_run.events(pipeline, source):
-        if event.state is State.ENDED:
-            start = common.seconds(event.start_ns, source.start_ns)
-            end = common.seconds(event.end_ns, source.start_ns)
-            found[event.key.prompt].append(TextSpan(start, end, event.text))
-    return found
+    for event in seen.events:
+        start = common.seconds(event.start_ns, source.start_ns)
+        end = common.seconds(event.end_ns, source.start_ns)
+        found[event.key.prompt].append(TextSpan(start, end, event.text))
+    judged = judge_all(expected, seen)
+    return found, [(result.expectation.name, result.verdict.value) for result in judged]
 
 
 def most_frequent_meaning() -> str:
@@ -419,6 +432,8 @@ def summarise(report: dict[str, Any]) -> None:
     for name, f1 in report['baselines'].items():
         print(f'  {name:16} {f1:.2f}  (difference {metrics["f1"] - f1:+.2f}, target {LEAD:+.2f})')
     print(f'answers     {report["answers_right"]} of {report["answers"]} correct')
+    verdicts = list(report['expectations'].values())
+    print(f'expectations.yaml: {verdicts.count("holds")} of {len(verdicts)} expectations hold')
     print(
         f'the stack output {same} the vljepa annotate output; model {report["model_id"]}, '
         f'{report["device"]}, {report["dtype"]}, {report["seconds"]:.0f} s in total'

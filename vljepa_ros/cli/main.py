@@ -28,6 +28,7 @@ COMMANDS = (
     'embed',
     'ask',
     'search',
+    'check',
     'memory',
     'play',
     'data',

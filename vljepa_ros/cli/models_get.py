@@ -42,11 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def get(args: argparse.Namespace) -> int:
     """Download a model's weights, verify and convert them."""
     from vljepa_ros.model import registry
+    from vljepa_ros.model.classifier.config import ClassifierConfig
     from vljepa_ros.model.config import ModelConfig
 
     folder = registry.find(args.name)
     config = registry.read_config(folder)
-    if isinstance(config, ModelConfig) or not config.sources:
+    if isinstance(config, (ModelConfig, ClassifierConfig)) or not config.sources:
         raise InputError(
             f"model '{config.name}' has nothing to download: model.yaml lists no sources"
         )

@@ -19,6 +19,7 @@ class ExitStatus(IntEnum):
     OK = 0
     FAILED = 1  # the command ran, but its check failed; or an unexpected error
     BAD_INPUT = 2  # wrong argument, file or value: one line on stderr names it
+    UNDECIDED = 3  # `vljepa check`: no expectation is broken, but some cannot be told
     TRANSIENT = 75  # busy, locked or disk full: the same command may succeed later
     CONFIGURATION = 78  # parameters or model of a node are wrong: a restart does not help
     INTERRUPTED = 130  # Ctrl-C

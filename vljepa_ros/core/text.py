@@ -23,9 +23,9 @@ def yes_of(candidates: Sequence[str]) -> int | None:
     return first.index('yes') if first.count('yes') == 1 and 'no' in first else None
 
 
-def quoted(text: str) -> str:
+def quoted(text: str, limit: int = SHOWN_CHARACTERS) -> str:
     """Shorten a text and escape its control characters, to quote it in a one-line message."""
-    cut = text if len(text) <= SHOWN_CHARACTERS else f'{text[:SHOWN_CHARACTERS]}...'
+    cut = text if len(text) <= limit else f'{text[:limit]}...'
     return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
 
 

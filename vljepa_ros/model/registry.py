@@ -24,6 +24,7 @@ from vljepa_ros.core.protocols import Model
 from vljepa_ros.core.settings import check_integer, check_text, texts_of
 from vljepa_ros.core.text import quoted
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
+from vljepa_ros.model.classifier.config import ClassifierConfig
 from vljepa_ros.model.config import CONFIG, ModelConfig, parse
 from vljepa_ros.model.devices import pick_device
 from vljepa_ros.model.dual_encoder.config import DualConfig
@@ -40,7 +41,7 @@ SMALL_WEIGHTS = 50_000_000
 MOST_THREADS = 1024
 SIDES = ('vision', 'language', 'bank')  # what `load` can load of a model
 
-AnyConfig = ModelConfig | BidirectionalConfig | DualConfig
+AnyConfig = ModelConfig | BidirectionalConfig | DualConfig | ClassifierConfig
 
 # Configuration class and loading module of each kind. The module is imported on demand, because
 # the larger kinds require `transformers`.
@@ -48,6 +49,7 @@ KINDS: dict[str, tuple[type[AnyConfig], str]] = {
     'streaming': (ModelConfig, 'vljepa_ros.model.streaming.loading'),
     'bidirectional': (BidirectionalConfig, 'vljepa_ros.model.bidirectional.loading'),
     'dual_encoder': (DualConfig, 'vljepa_ros.model.dual_encoder.loading'),
+    'classifier': (ClassifierConfig, 'vljepa_ros.model.classifier.loading'),
 }
 
 
@@ -188,7 +190,9 @@ def default_threads(config: AnyConfig) -> int:
     other at every layer. Other models use torch's current number of threads, but not more than the
     cores of this process.
     """
-    is_small = isinstance(config, ModelConfig) and config.weight_count < SMALL_WEIGHTS
+    is_small = isinstance(config, ClassifierConfig) or (
+        isinstance(config, ModelConfig) and config.weight_count < SMALL_WEIGHTS
+    )
     return 1 if is_small else min(torch.get_num_threads(), cores())
 
 

@@ -21,7 +21,7 @@ from vljepa_ros.core.types import WITHHELD, AbstainReason, Embedding, Moment
 RELEASE = 0.4  # a hop is false below this fraction of the threshold
 
 
-class Verdict(Enum):
+class HopVerdict(Enum):
     """Result of comparing the score of one hop with the threshold."""
 
     TRUE = 'score at or above the threshold'
@@ -39,15 +39,15 @@ class Effect(Enum):
 
 # Keys: (`until_not`, verdict). UNCLEAR restarts the count in both cases, so that a score that
 # fluctuates around the threshold does not fire a condition that requires several hops.
-EFFECTS: dict[tuple[bool, Verdict], Effect] = {
-    (False, Verdict.TRUE): Effect.COUNT,
-    (False, Verdict.UNCLEAR): Effect.RESTART,
-    (False, Verdict.FALSE): Effect.RESTART,
-    (False, Verdict.UNFAMILIAR): Effect.RESTART,
-    (True, Verdict.TRUE): Effect.RESTART,
-    (True, Verdict.UNCLEAR): Effect.RESTART,
-    (True, Verdict.FALSE): Effect.COUNT,
-    (True, Verdict.UNFAMILIAR): Effect.RESTART,
+EFFECTS: dict[tuple[bool, HopVerdict], Effect] = {
+    (False, HopVerdict.TRUE): Effect.COUNT,
+    (False, HopVerdict.UNCLEAR): Effect.RESTART,
+    (False, HopVerdict.FALSE): Effect.RESTART,
+    (False, HopVerdict.UNFAMILIAR): Effect.RESTART,
+    (True, HopVerdict.TRUE): Effect.RESTART,
+    (True, HopVerdict.UNCLEAR): Effect.RESTART,
+    (True, HopVerdict.FALSE): Effect.COUNT,
+    (True, HopVerdict.UNFAMILIAR): Effect.RESTART,
 }
 
 
@@ -68,13 +68,13 @@ class _ScoredHop:
         """Maximum score over the prompts, 0..1; 0 if the scene is unfamiliar to the model."""
         return 0.0 if self.is_unfamiliar else max(self.scores.values())
 
-    def verdict(self, threshold: float) -> Verdict:
+    def verdict(self, threshold: float) -> HopVerdict:
         """Return the verdict for a threshold."""
         if self.is_unfamiliar:
-            return Verdict.UNFAMILIAR
+            return HopVerdict.UNFAMILIAR
         if self.score >= threshold:
-            return Verdict.TRUE
-        return Verdict.FALSE if self.score < RELEASE * threshold else Verdict.UNCLEAR
+            return HopVerdict.TRUE
+        return HopVerdict.FALSE if self.score < RELEASE * threshold else HopVerdict.UNCLEAR
 
 
 class Condition:

@@ -12,24 +12,9 @@ from dataclasses import dataclass, field
 from vljepa_ros.core.errors import ModelError
 from vljepa_ros.model.checkpoint_config import BankConfig, SourceConfig, TokenizerConfig
 from vljepa_ros.model.config import MAX_TOKENS, MAX_WEIGHTS, STACK, check
+from vljepa_ros.model.stills import StillsConfig
 
 TOWER = {**STACK, 'mlp_width': (1, 1 << 16)}
-
-
-@dataclass(frozen=True)
-class StillsConfig:
-    """Sampling rate of the images in Hz. Every image is encoded separately."""
-
-    rate_hz: float = 2.0
-
-    def __post_init__(self) -> None:
-        """Validate the sampling rate."""
-        check('time.', self, rate_hz=(0.01, 1000))
-
-    @property
-    def window_s(self) -> float:
-        """Duration in seconds that one embedding covers: the time between two images."""
-        return 1 / self.rate_hz
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vljepa_ros.core.errors import InputError, ModelError
 from vljepa_ros.core.files import file_hash
+from vljepa_ros.core.vectors import unit
 from vljepa_ros.model.config import TextTowerConfig
 
 
@@ -108,6 +111,23 @@ class TextTower:
     def pieces(self, text: str) -> list[int]:
         """Tokenize a text into WordPiece ids without special tokens and without a length limit."""
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    @torch.inference_mode()
+    def sentence_embeddings(self, texts: Sequence[str], limit: int) -> NDArray[np.float32]:
+        """Embed B texts as unit vectors (B, Dt): the means of their token states.
+
+        This is the pooling of sentence-transformers for this text tower.
+
+        Args:
+            texts: The texts, at least one.
+            limit: Maximum number of tokens of a text.
+
+        Raises:
+            InputError: A text has more than `limit` tokens.
+        """
+        states, mask = self.states(texts, limit)
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        return unit((states * weights).sum(1).div(weights.sum(1)).cpu().numpy())
 
     @torch.inference_mode()
     def states(self, texts: Sequence[str], limit: int) -> tuple[Tensor, Tensor]:
