@@ -265,8 +265,8 @@ class Session:
         self._problems.close()
         reader = self._reader
         common.note(
-            f'{reader.received} images, {reader.dropped} dropped (too slow), {reader.gaps} gaps, '
-            f'{self._events} events'
+            f'{reader.received} images, {reader.dropped} replaced by newer ones, '
+            f'{reader.gaps} gaps, {self._events} events'
         )
 
     def _seconds(self, stamp_ns: int) -> float:
