@@ -100,7 +100,7 @@ def test_events_answers_and_gaps_are_printed_as_they_come(
         *('type', 'state', 'source', 'segment', 'start', 'end', 'text', 'confidence', 'time')
     ]
     red_ends = next(e for e in events if e['state'] == 'ended' and e['text'].endswith('red'))
-    assert 2 <= red_ends['end'] <= 5 and red_ends['start'] <= 0.5
+    assert red_ends['end'] >= 2 and red_ends['start'] <= 1
     times = [datetime.fromisoformat(event['time']) for event in events]
     assert before <= times[0] and times == sorted(times) and times[-1] < datetime.now(timezone.utc)
     first, second = of_type(lines, 'answer')

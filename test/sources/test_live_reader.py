@@ -39,7 +39,7 @@ def reading(reader: LiveReader) -> Iterator[LiveReader]:
         reader.stop()
 
 
-def camera(url: str, stall_s: float = 1.0, give_up_s: float = 0.0) -> CameraReader:
+def camera(url: str, stall_s: float = 5.0, give_up_s: float = 0.0) -> CameraReader:
     return CameraReader(url, lambda: None, stall_s, give_up_s)
 
 
@@ -108,13 +108,13 @@ def test_only_the_newest_image_waits(http: MjpegServer) -> None:
 
 
 def test_a_camera_that_hangs_is_connected_again_with_a_counted_gap(http: MjpegServer) -> None:
-    with reading(camera(http.url, stall_s=0.5)) as reader:
+    with reading(camera(http.url, stall_s=2.0)) as reader:
         taken = Taken(reader)
         taken.until_color('red')
         http.mode = 'hang'
         taken.until(lambda: bool(taken.notices))
         assert taken.notices == [
-            f'{http.url}: the stream stalled: no packet for 0.5 s; connecting again'
+            f'{http.url}: the stream stalled: no packet for 2 s; connecting again'
         ]
         last_ns = taken.frames[-1].stamp_ns
         http.mode = 'send'
@@ -122,7 +122,7 @@ def test_a_camera_that_hangs_is_connected_again_with_a_counted_gap(http: MjpegSe
         taken.until(lambda: taken.frames[-1].stamp_ns > last_ns)
     [gap] = taken.gaps
     assert (gap.number, reader.gaps) == (1, 1) and 'stalled' in gap.reason
-    assert gap.end_ns - gap.start_ns > 500_000_000
+    assert gap.end_ns - gap.start_ns > 2_000_000_000
     assert last_ns <= gap.start_ns < gap.end_ns <= taken.frames[-1].stamp_ns
     assert len(taken.notices) == 2  # the attempts in between are not reported
 
