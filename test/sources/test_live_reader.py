@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from helpers.waiting import eventually
 
 from vljepa_ros.core.errors import CameraError, InputError
 from vljepa_ros.core.types import Frame, Image
-from vljepa_ros.sources import open_source
+from vljepa_ros.sources import live_stream, open_source
 from vljepa_ros.sources.live_reader import CameraReader, Gap, LiveReader, PacedReader
 from vljepa_ros.sources.live_stream import LiveStream, is_live, shown
 
@@ -231,6 +232,14 @@ def test_a_missing_device_is_one_line() -> None:
 def test_a_refused_connection_may_be_tried_again() -> None:
     with pytest.raises(CameraError, match='connection refused'):
         camera('rtsp://127.0.0.1:9/x')
+
+
+def test_a_server_that_never_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_stream, 'OPEN_S', 1.0)
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        url = f'rtsp://127.0.0.1:{server.getsockname()[1]}/x'
+        with pytest.raises(CameraError, match='no video stream within'):
+            camera(url, stall_s=1.0)
 
 
 def test_passwords_are_not_shown() -> None:

@@ -143,19 +143,22 @@ class VideoTopic(ImageTopic):
         )
 
 
-def topics_of(cameras: Sequence[CameraRegion], max_gap_ns: int) -> tuple[ImageTopic, ...]:
+def topics_of(
+    cameras: Sequence[CameraRegion], max_gap_ns: int, resolve: Callable[[str], str]
+) -> tuple[ImageTopic, ...]:
     """Return the topics of cameras; cameras with the same topic and transport share one.
 
     Args:
         cameras: All cameras of the node.
         max_gap_ns: A longer gap between stamps resets the cameras of a topic.
+        resolve: Function that returns the full name of a topic.
 
     Raises:
         InputError: The message type of a transport, or the video decoder, is not installed.
     """
     groups: dict[tuple[str, str], list[CameraRegion]] = {}
     for camera in cameras:
-        groups.setdefault((camera.topic, camera.transport), []).append(camera)
+        groups.setdefault((resolve(camera.topic), camera.transport), []).append(camera)
     return tuple(
         (VideoTopic if TRANSPORTS[transport] in VIDEO else ImageTopic)(group, max_gap_ns)
         for (_, transport), group in groups.items()
