@@ -202,7 +202,9 @@ def test_the_default_model_depends_on_the_source(
 
 def test_waiting_questions_are_bounded(capsys: pytest.CaptureFixture[str]) -> None:
     wake = threading.Event()
-    questions = live.Questions(wake, io.StringIO('\n'.join(f'question {n}' for n in range(100))))
+    questions = live.TypedQuestions(
+        wake, io.StringIO('\n'.join(f'question {n}' for n in range(100)))
+    )
     eventually(lambda: not any(t.name == 'questions' for t in threading.enumerate()))
     assert questions.take() == [f'question {n}' for n in range(live.MAX_QUESTIONS)]
     assert questions.take() == []
