@@ -26,7 +26,7 @@ STACK = {
         'Several cameras: "front:=/f/image_raw,rear:=/r/image_raw" (empty: see image)',
     ),
     'image': (IMAGE, 'Image topic of the bag, without /compressed'),
-    'image_transport': ('compressed', 'raw or compressed'),
+    'image_transport': ('compressed', 'raw, compressed, ffmpeg or foxglove'),
     'use_sim_time': ('true', 'Take ROS time from /clock, which the bag player publishes'),
 }
 

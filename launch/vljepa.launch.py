@@ -47,7 +47,10 @@ ARGUMENTS = {
         '',
         'Several cameras: "front:=/f/image_raw,rear:=/r/image_raw" (empty: see image)',
     ),
-    'image_transport': ('', 'raw or compressed, for all cameras (empty: as in params_file)'),
+    'image_transport': (
+        '',
+        'raw, compressed, ffmpeg or foxglove, for all cameras (empty: as in params_file)',
+    ),
     'device': ('', 'auto, cpu, cuda or cuda:N, for all nodes (empty: as in params_file)'),
     'threads': ('', 'CPU threads of the model in each process (empty: as in params_file)'),
     'composed': (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vljepa_ros.core.errors import (
         BusyError,
+        CameraError,
         DepthImageError,
         DiskFullError,
         ErrorCode,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         ModelError,
         ModelMismatchError,
         NoFrameError,
+        NoKeyFrameError,
         NotStoredError,
         OutputError,
         UnavailableError,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     'BusyError',
+    'CameraError',
     'DepthImageError',
     'DiskFullError',
     'ErrorCode',
@@ -41,6 +44,7 @@ __all__ = [
     'ModelError',
     'ModelMismatchError',
     'NoFrameError',
+    'NoKeyFrameError',
     'NotStoredError',
     'OutputError',
     'Pipeline',

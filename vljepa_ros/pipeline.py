@@ -89,8 +89,13 @@ class Pipeline:
         self.last_changes: list[Change] = []
         self.last_message = ''
 
-    def push(self, frame: Frame) -> list[Event]:
+    def push(self, frame: Frame, dropped: bool = False) -> list[Event]:
         """Process one frame and return the new text events.
+
+        Args:
+            frame: The frame.
+            dropped: Whether frames of its camera before it were dropped for lack of time; their
+                slots of the sampling grid are then skipped, to limit latency.
 
         Raises:
             InputError: The frame is invalid; the pipeline is unchanged.
@@ -102,7 +107,8 @@ class Pipeline:
         self.last_message = decision.message
         if not decision.accepted:
             return []
-        self.last_embeddings = self.perceiver.push(frame, decision.reset_count)
+        hops = self.perceiver.see(frame, decision.reset_count, dropped)
+        self.last_embeddings = [embedding for hop in hops for embedding in hop]
         events: list[Event] = []
         for embedding in self.last_embeddings:
             self.memory.record(embedding)

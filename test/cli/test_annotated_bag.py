@@ -134,6 +134,14 @@ def test_several_prompts_have_segments_of_their_own(
     assert {m.prompt for _, m in messages(tmp_path / 'out', VECTORS)} == {'What?', 'Where?'}
 
 
+def test_regions_of_a_camera_are_written_by_name(vljepa: Run, bag: Path, tmp_path: Path) -> None:
+    regions = ('--crop', 'left=0,0,0.5,1', '--crop', 'right=0.5,0,0.5,1')
+    found = vljepa('annotate', bag, *regions, '--out', tmp_path / 'out')
+    assert found.status == 0
+    assert {m.source for _, m in messages(tmp_path / 'out', TEXTS)} == {'left', 'right'}
+    assert len(messages(tmp_path / 'out', VECTORS)) == 2 * len(embeddings(bag))
+
+
 def test_bad_input_is_one_line_and_writes_nothing(vljepa: Run, bag: Path, tmp_path: Path) -> None:
     images = tmp_path / 'images'
     images.mkdir()

@@ -39,6 +39,7 @@ def padded(rows: np.ndarray, padding: int) -> tuple[int, bytes]:
         ('rgb8', RGB),
         ('bgr8', RGB[..., ::-1]),
         ('8UC3', RGB[..., ::-1]),
+        ('8UC4', np.concatenate([RGB[..., ::-1], RGB[..., :1]], axis=2)),
         ('rgba8', np.concatenate([RGB, RGB[..., :1]], axis=2)),
         ('bgra8', np.concatenate([RGB[..., ::-1], RGB[..., :1]], axis=2)),
     ],
@@ -126,6 +127,8 @@ def test_missing_planes_of_color_are_named(encoding: str) -> None:
         ('bgr16', RGB[..., ::-1]),
         ('rgba16', np.concatenate([RGB, RGB[..., :1]], axis=2)),
         ('bgra16', np.concatenate([RGB[..., ::-1], RGB[..., :1]], axis=2)),
+        ('16UC3', RGB[..., ::-1]),
+        ('16UC4', np.concatenate([RGB[..., ::-1], RGB[..., :1]], axis=2)),
     ],
 )
 def test_color_of_16_bits_keeps_the_high_bytes(

@@ -41,6 +41,11 @@ ALLOWED = (
         r'libegl1|no device',
         'where the Debian package libegl1 is installed and EGL finds a device',
     ),
+    AllowedSkip(
+        r'test/sources/test_live_reader\.py.*rtsp',
+        r'gir1\.2-gst-rtsp-server',
+        "where Debian's RTSP server is installed, and in CI",
+    ),
     AllowedSkip(r'test/data/', r'mujoco', NO_3_14),
     AllowedSkip(r'test/benchmarks/', r"import 'ruptures'", NO_3_14),
     AllowedSkip(r'test/evaluate/test_cider\.py', r'pycocoevalcap', '`make test-all`'),

@@ -273,16 +273,16 @@ def test_vectors_of_prompts_are_converted_to_embeddings() -> None:
     assert (conversions.from_embedding(messages[0]) == A).all()
 
 
-def test_a_raw_image_is_unpadded_and_rotated() -> None:
+def test_a_raw_image_is_unpadded() -> None:
     rows = np.zeros((2, 16), np.uint8)  # two rows of three bgr pixels and seven bytes of padding
     rows[0, :3], rows[1, 6:9] = (10, 20, 30), (40, 50, 60)
     message = Image(
         encoding='bgr8', width=3, height=2, step=16, data=array.array('B', rows.tobytes())
     )
-    image = conversions.to_image(message, 180)
+    image = conversions.to_image(message)
     assert image.shape == (2, 3, 3)
-    assert image[1, 2].tolist() == [30, 20, 10]
-    assert image[0, 0].tolist() == [60, 50, 40]
+    assert image[0, 0].tolist() == [30, 20, 10]
+    assert image[1, 2].tolist() == [60, 50, 40]
 
 
 def test_a_compressed_image_is_decoded() -> None:

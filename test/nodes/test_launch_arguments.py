@@ -73,7 +73,7 @@ def test_topics_are_resolved(topic: str, namespace: str, full: str) -> None:
     ('arguments', 'message'),
     [
         ({'image': 'a', 'cameras': 'b:=c'}, 'image and cameras'),
-        ({'image_transport': 'theora'}, "'theora' is neither raw nor compressed"),
+        ({'image_transport': 'theora'}, "'theora' is unknown"),
         ({'cameras': 'front=/f'}, "'front=/f' is not of the form NAME:=TOPIC"),
         ({'cameras': '2nd:=/f'}, "'2nd:=/f' is not of the form NAME:=TOPIC"),
         ({'cameras': 'a:=/f,a:=/g'}, "'a' is listed twice"),

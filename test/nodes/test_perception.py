@@ -230,6 +230,68 @@ def test_images_are_cropped_and_the_crop_changes_at_run_time(bench: Bench) -> No
     assert all(image.max() == 0 for image in vision.images[2:])
 
 
+def test_a_new_crop_resets_the_stream_of_its_camera_only(bench: Bench) -> None:
+    node = bench.start(
+        PerceptionNode,
+        cameras=['left', 'right'],
+        left__crop=[0.0, 0.0, 0.5, 1.0],
+        right__crop=[0.5, 0.0, 0.5, 1.0],
+    )
+    embeddings = bench.collect(SemanticEmbedding, 'semantic_embedding')
+    feed = Feed(bench)
+    sides = np.zeros((16, 32, 3), np.uint8)
+    sides[:, 16:] = 255
+    feed.send(*(image_of(sides, n) for n in range(3)))  # one hop, and half of another one
+    same = node.set_parameters([Parameter('left.crop', value=[0.0, 0.0, 0.5, 1.0])])
+    other = node.set_parameters([Parameter('right.crop', value=[0.5, 0.5, 0.5, 0.5])])
+    assert same[0].successful and other[0].successful
+    feed.send(*(image_of(sides, n) for n in range(3, 5)))
+    first_left, first_right, left, right = sorted(
+        embeddings.wait(4), key=lambda m: (m.header.stamp.nanosec, m.source)
+    )
+    assert (left.source, left.header.stamp.nanosec) == ('left', 300 * MS)
+    assert left.window_start == stamp(START_NS) and left.reset_count == first_left.reset_count
+    # The half tubelet of `right` is discarded: its next one begins with the new crop.
+    assert (right.source, right.header.stamp.nanosec) == ('right', 400 * MS)
+    assert right.window_start == stamp(START_NS + 300 * MS)
+    assert right.reset_count == first_right.reset_count + 1
+    described = node.describe()
+    assert (described['left: resets'], described['right: resets']) == ('0', '1')
+
+
+def test_regions_of_one_camera_share_a_subscription_and_are_sources(bench: Bench) -> None:
+    node = bench.start(
+        PerceptionNode,
+        cameras=['door', 'bench', 'other'],
+        door__topic='lens',
+        door__crop=[0.0, 0.0, 0.5, 1.0],
+        bench__topic='lens',
+        bench__crop=[0.5, 0.0, 0.5, 1.0],
+        other__topic='other',
+    )
+    topics = [subscription.topic_name for subscription in node.subscriptions]
+    assert [topics.count(f'{bench.namespace}/{name}') for name in ('lens', 'other')] == [1, 1]
+    embeddings = bench.collect(SemanticEmbedding, 'semantic_embedding')
+    [info] = bench.collect(ModelInfo, 'model_info', LATCHED).wait(1)
+    assert list(info.sources) == ['door', 'bench', 'other']
+    feed = Feed(bench, 'lens')
+    sides = np.zeros((16, 32, 3), np.uint8)
+    sides[:, :16], sides[:, 16:] = (255, 0, 0), (0, 0, 255)
+    for number in range(2):
+        count = len(feed.processed)
+        feed.publisher.publish(image_of(sides, number))
+        assert {m.frame_id for m in feed.processed.wait(count + 2)[count:]} == {'door', 'bench'}
+    found = {m.source: m for m in embeddings.wait(2)}
+    assert np.allclose(found['door'].vector, blended('red'), atol=1e-6)
+    assert np.allclose(found['bench'].vector, blended('blue'), atol=1e-6)
+    past = bench.call(
+        Predict,
+        'predict',
+        Predict.Request(prompts=[''], source='bench', start=stamp(START_NS)),
+    )
+    assert np.allclose(past.vectors[0].data, fake_models.color_vector('blue'), atol=1e-6)
+
+
 def test_all_prompts_change_together_at_run_time(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
     embeddings = bench.collect(SemanticEmbedding, 'semantic_embedding')
@@ -650,7 +712,7 @@ def test_frames_of_two_publishers_are_not_counted_as_lost(bench: Bench) -> None:
 def test_a_missing_camera_is_logged_as_waiting(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules['vljepa_ros.nodes.camera'], 'WAITING_S', 0.5)
+    monkeypatch.setattr(sys.modules['vljepa_ros.nodes.image_topic'], 'WAITING_S', 0.5)
     node = bench.start(PerceptionNode, up=False, camera__topic='/lens/image_raw')
     logged: list[str] = []
     node.get_logger().warning = logged.append
@@ -662,7 +724,7 @@ def test_a_missing_camera_is_logged_as_waiting(
     publisher = bench.publisher(Image, '/lens/image_raw')
     eventually(lambda: '1 publisher' in logged[-1])
     processed = bench.collect(Header, 'frame_processed', LATCHED)
-    monkeypatch.setattr(sys.modules['vljepa_ros.nodes.camera'], 'WAITING_S', 60.0)
+    monkeypatch.setattr(sys.modules['vljepa_ros.nodes.image_topic'], 'WAITING_S', 60.0)
     publisher.publish(image_messages('red', 0, 1)[0])
     processed.wait(1)
     assert bench.status(node, lambda s: s.level == b'\x00').message == 'active'

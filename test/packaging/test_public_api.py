@@ -19,6 +19,7 @@ from vljepa_ros.pipeline import Pipeline
 ROOT = Path(__file__).resolve().parents[2]
 ERRORS = {
     'BusyError',
+    'CameraError',
     'DepthImageError',
     'DiskFullError',
     'ErrorCode',
@@ -28,6 +29,7 @@ ERRORS = {
     'ModelError',
     'ModelMismatchError',
     'NoFrameError',
+    'NoKeyFrameError',
     'NotStoredError',
     'OutputError',
     'UnavailableError',

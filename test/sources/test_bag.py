@@ -30,7 +30,8 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.types import Frame
 from vljepa_ros.sources import Damaged, open_source
-from vljepa_ros.sources.bag import Bag, stamp_of
+from vljepa_ros.sources.bag import Bag
+from vljepa_ros.sources.bag_images import stamp_of
 
 
 def close(image: np.ndarray, color: str) -> bool:

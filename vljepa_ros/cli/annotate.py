@@ -90,8 +90,7 @@ def run(args: argparse.Namespace) -> int:
     if args.vtt is not None:
         args.vtt.write_text(annotated_bag.webvtt(events, source.start_ns), encoding='utf-8')
     if args.out is not None:
-        names = getattr(source, 'names', {})
-        count = annotated_bag.write(args.out, args.source, names, [*outputs, *events])
+        count = annotated_bag.write(args.out, source, [*outputs, *events])
         common.note(f'{args.out}: {count} messages added')
     return 0
 

@@ -17,9 +17,11 @@ import numpy as np
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.types import Change, Embedding, Event, Segment, State, Vector
-from vljepa_ros.sources.bag import Bag, BagMessage, stamp_of
+from vljepa_ros.sources import Source
+from vljepa_ros.sources.bag import Bag, BagMessage
 from vljepa_ros.sources.bag_copy import Added, bag_copy, merge
 from vljepa_ros.sources.bag_files import BagTopic, SqliteFile, format_of
+from vljepa_ros.sources.bag_images import stamp_of
 
 SECOND_NS = 1_000_000_000
 NAMESPACE = '/vljepa'
@@ -56,47 +58,43 @@ def storage_of(path: Path) -> str | None:
     return 'sqlite3' if SqliteFile.kind in kinds else 'mcap'
 
 
-def write(folder: Path, path: Path, names: dict[str, str], outputs: Iterable[Output]) -> int:
+def write(folder: Path, source: Source, outputs: Iterable[Output]) -> int:
     """Write a copy of a bag with the outputs of a pipeline, and return the number of these.
 
     Args:
         folder: New bag folder.
-        path: The bag.
-        names: Camera name by image topic.
+        source: The bag, or regions of its images.
         outputs: Outputs of the pipeline.
 
     Raises:
         InputError: The folder exists, or the bag cannot be read.
         DiskFullError: The disk is full.
     """
-    bag = Bag(path)
-    pending: dict[str, deque[Output]] = {camera: deque() for camera in names.values()}
+    pending: dict[str, deque[Output]] = {name: deque() for name in source.cameras}
     for output in sorted(outputs, key=lambda output: output.stamp_ns):  # stable
         pending[output.key.source].append(output)
     frame_ids: dict[str, str] = {}
-    newest: dict[str, BagMessage] = {}
+    newest_ns: dict[str, int] = {}  # recording time of the newest image of each source
 
     def due(message: BagMessage) -> Iterator[Added]:
-        camera = names.get(message.topic.name)
-        if camera is None:
-            return
-        try:
-            stamp_ns = stamp_of(message.data)
-        except InputError:
-            return  # a damaged image, from which nothing was computed
-        frame_ids.setdefault(camera, frame_id_of(message.data))
-        newest[camera] = message
-        waiting = pending[camera]
-        while waiting and waiting[0].stamp_ns <= stamp_ns:
-            output = waiting.popleft()
-            yield TOPICS[type(output)], fields_of(output, frame_ids[camera])
+        for name in source.sources_by_topic.get(message.topic.name, ()):
+            newest_ns[name] = message.log_ns
+            try:
+                stamp_ns = stamp_of(message.data)
+            except InputError:
+                continue  # a damaged image, from which nothing was computed
+            frame_ids.setdefault(name, frame_id_of(message.data))
+            waiting = pending[name]
+            while waiting and waiting[0].stamp_ns <= stamp_ns:
+                output = waiting.popleft()
+                yield TOPICS[type(output)], fields_of(output, frame_ids[name])
 
-    with bag_copy(folder, storage_of(path) or 'mcap', definitions()) as copy:
-        count = merge(bag, copy, due)
-        for camera, waiting in pending.items():
+    with bag_copy(folder, storage_of(source.path) or 'mcap', definitions()) as copy:
+        count = merge(Bag(source.path), copy, due)
+        for name, waiting in pending.items():
             for output in waiting:
-                fields = fields_of(output, frame_ids.get(camera, ''))
-                copy.add(TOPICS[type(output)], newest[camera].log_ns, fields)
+                fields = fields_of(output, frame_ids.get(name, ''))
+                copy.add(TOPICS[type(output)], newest_ns[name], fields)
                 count += 1
     return count
 

@@ -14,14 +14,6 @@ import argparse
 from vljepa_ros.cli import common
 from vljepa_ros.cli.time_spans import add_span_arguments, read_span
 
-WHY = {
-    'LOW_CONFIDENCE': 'the confidence is too low',
-    'UNANSWERABLE': 'what the camera shows does not answer the question',
-    'UNFAMILIAR': 'the scene is unfamiliar to the model',
-    'UNREADABLE': 'the model cannot read the question or its candidates',
-    'NOT_SEEN': 'too little of the span was evaluated for this question',
-}
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vljepa ask`."""
@@ -66,8 +58,7 @@ def run(args: argparse.Namespace) -> int:
             }
         )
     else:
-        why = answer.message or WHY[answer.abstain_reason.name] if answer.abstained else ''
-        doubt = f', abstained: {why}' if why else ''
+        doubt = common.doubt(answer)
         print(f'{answer.answer}  ({answer.confidence:.2f}{doubt}, at {stamp:.2f} s)')
         common.print_ranked(ranked)
     return 0

@@ -102,7 +102,7 @@ def _reported(source: Source) -> Iterator[Frame | Damaged]:
     """Yield the frames of a source with progress, and report its damaged images."""
     from vljepa_ros.sources import Damaged
 
-    problems = common.SourceProblems(source)
+    problems = common.SourceProblems(source.start_ns)
     for item in common.watched(source):
         if isinstance(item, Damaged):
             problems.damage(item)

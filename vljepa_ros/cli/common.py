@@ -19,15 +19,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vljepa_ros.core.errors import InputError
 
 if TYPE_CHECKING:
+    from vljepa_ros.core.images import Crop
     from vljepa_ros.core.protocols import Model
     from vljepa_ros.core.settings import PerceptionSettings, Settings
-    from vljepa_ros.core.types import AbstainReason, Frame
+    from vljepa_ros.core.types import AbstainReason, Answer, Frame
     from vljepa_ros.sources import Damaged, Source
 
 SECOND_NS = 1_000_000_000
 TELL_S = 60.0  # period of progress lines
+RECORDING_MODEL = REAL_CAMERA_MODEL = 'small'  # defaults of --model, see `default_model`
 T = TypeVar('T')
 
+WHY = {
+    'LOW_CONFIDENCE': 'the confidence is too low',
+    'UNANSWERABLE': 'what the camera shows does not answer the question',
+    'UNFAMILIAR': 'the scene is unfamiliar to the model',
+    'UNREADABLE': 'the model cannot read the question or its candidates',
+    'NOT_SEEN': 'too little of the span was evaluated for this question',
+}
 SOURCE_HELP = 'a rosbag2 folder, an .mcap, .db3 or ROS 1 file, a video file, or a folder of images'
 
 
@@ -36,14 +45,32 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', action='store_true', help='print machine-readable JSON')
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options --model, --device, --dtype, --threads and --json."""
+def default_model(live: bool = False) -> str:
+    """Return the model of a command without --model.
+
+    Args:
+        live: Whether its source is a real camera.
+    """
+    return REAL_CAMERA_MODEL if live else RECORDING_MODEL
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, live: bool = False) -> None:
+    """Add the options --model, --device, --dtype, --threads and --json.
+
+    Args:
+        parser: Parser of the command.
+        live: Whether the command also reads real cameras; it then replaces the default None of
+            --model by `default_model`.
+    """
     group = parser.add_argument_group('model')
+    default = default_model()
+    if live:
+        default = f'{default_model(live=True)} for cameras, {default} for recordings'
     group.add_argument(
         '--model',
-        default='small',
+        default=None if live else default,
         metavar='NAME|DIR',
-        help='an installed model (vljepa models) or its folder (default: small)',
+        help=f'an installed model (vljepa models) or its folder (default: {default})',
     )
     add_device_arguments(group)
     add_output_arguments(parser)
@@ -93,10 +120,13 @@ def add_crop_argument(parser: argparse.ArgumentParser) -> None:
     """Add the option --crop."""
     parser.add_argument(
         '--crop',
-        type=_crop,
-        metavar='X,Y,W,H',
+        type=_region,
+        action='append',
+        default=[],
+        metavar='[NAME=]X,Y,W,H',
         help='the region of each image to use, as fractions of its width and height (W and H at '
-        'least 0.05), for example the workspace in a wide view',
+        'least 0.05), for example the workspace in a wide view; may be repeated with names: each '
+        'region is then a source of its own',
     )
 
 
@@ -125,13 +155,15 @@ def _max_gap(text: str) -> float:
     )
 
 
-def _crop(text: str) -> tuple[float, ...]:
+def _region(text: str) -> tuple[str, Crop]:
     from vljepa_ros.core.images import check_crop
 
-    return _converted(
-        lambda: check_crop([float(part) for part in text.split(',')]),
-        f"'{text}' does not consist of four numbers X,Y,W,H",
+    name, _, numbers = text.rpartition('=')
+    crop = _converted(
+        lambda: check_crop([float(part) for part in numbers.split(',')]),
+        f"'{text}' does not consist of four numbers X,Y,W,H, with an optional NAME= before them",
     )
+    return name, crop
 
 
 def _converted(convert: Callable[[], T], not_numbers: str) -> T:
@@ -237,6 +269,20 @@ def load_model(args: argparse.Namespace, *parts: str) -> Model:
     )
 
 
+def regions_of(args: argparse.Namespace) -> dict[str, Crop]:
+    """Return the regions that --crop selects, by name; {} for whole images.
+
+    Raises:
+        InputError: Several regions have no name, an invalid name or the same name.
+    """
+    from vljepa_ros.sources.regions import check_regions
+
+    try:
+        return check_regions(args.crop)
+    except InputError as error:
+        raise InputError(f'--crop: {error}') from error
+
+
 def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
     """Open the source that SOURCE, --topic, --fps and --crop select.
 
@@ -248,17 +294,17 @@ def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
         InputError: The source cannot be opened, or has several cameras despite `one_camera`.
     """
     from vljepa_ros.sources import open_source
+    from vljepa_ros.sources.regions import RegionSource
 
+    regions = regions_of(args)
     source = open_source(args.source, args.topic, args.fps)
     note_all(source)
-    if args.crop:
-        from vljepa_ros.sources.cropped_source import CroppedSource
-
-        source = CroppedSource(source, args.crop)
+    if regions:
+        source = RegionSource(source, regions)
     if one_camera and len(source.cameras) > 1:
         raise InputError(
             f'{args.source} has several cameras ({", ".join(source.cameras)}): '
-            'choose one with --topic'
+            'choose one with --topic or --crop'
         )
     return source
 
@@ -269,14 +315,15 @@ class SourceProblems:
     The kinds of each camera are counted separately. `damaged`: number of damaged images.
     """
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, start_ns: int) -> None:
+        """Create a printer; `start_ns` is the start of the source."""
+        self._start_ns = start_ns
         self._count: Counter[str] = Counter()
         self.damaged = 0
 
     def damage(self, item: Damaged) -> None:
         """Count a damaged image, which was skipped, and print a warning if it is the first."""
-        at_s = (item.stamp_ns - self._source.start_ns) / SECOND_NS
+        at_s = (item.stamp_ns - self._start_ns) / SECOND_NS
         if item.is_end:
             note(f'{item.message} (read up to {at_s:.3f} s)')
             return
@@ -365,6 +412,14 @@ def abstention(reason: AbstainReason) -> dict[str, Any]:
     if not reason:
         return {}
     return {'abstained': True, 'abstain_reason': reason.name.lower()}
+
+
+def doubt(answer: Answer) -> str:
+    """Return why an answer abstained, for the end of a line: ', abstained: ...' or ''."""
+    if not answer.abstained:
+        return ''
+    why = answer.message or WHY[answer.abstain_reason.name]
+    return f', abstained: {why}' if why else ''
 
 
 def print_json(value: Any) -> None:

@@ -235,7 +235,7 @@ def _import_one(args: argparse.Namespace, path: Path, file: Path | None, grid: G
             '--annotations'
         )
     annotations = read_annotations(file or default_path(path))
-    converter, problems = RecordingConverter(source, grid), common.SourceProblems(source)
+    converter, problems = RecordingConverter(source, grid), common.SourceProblems(source.start_ns)
     for item in common.watched(source):
         if isinstance(item, Damaged):
             problems.damage(item)

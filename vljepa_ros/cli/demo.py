@@ -301,7 +301,7 @@ class Live:
 
 def _newest_stamp(source: BagSource) -> int:
     """Return the newest header stamp of the images of a bag."""
-    from vljepa_ros.sources.bag import stamp_of
+    from vljepa_ros.sources.bag_images import stamp_of
 
     return max(stamp_of(message.data) for message in source.bag.messages(source.topics))
 

@@ -23,6 +23,7 @@ from vljepa_ros.core.errors import VljepaError
 from vljepa_ros.core.exit_status import ExitStatus, command_status
 
 COMMANDS = (
+    'live',
     'annotate',
     'embed',
     'ask',

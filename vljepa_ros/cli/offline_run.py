@@ -32,7 +32,7 @@ def events(
         streams_out: Whether results are printed to stdout during the iteration (see `watched`).
         outputs: List to which all embeddings and changes are appended.
     """
-    problems = SourceProblems(source)
+    problems = SourceProblems(source.start_ns)
     for item in watched(source, streams_out):
         if isinstance(item, Damaged):
             problems.damage(item)
@@ -64,7 +64,7 @@ def hops(
         max_gap_ns: A longer gap between stamps resets the camera.
         until_ns: Latest stamp of the frames to process; None: no limit.
     """
-    problems = SourceProblems(source)
+    problems = SourceProblems(source.start_ns)
     stamp_filters: dict[str, StampFilter] = {}
     late = 0
     for item in watched(source):

@@ -30,8 +30,9 @@ from std_msgs.msg import Header
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.images import RAW
 from vljepa_ros.nodes.conversions import to_ns, to_time
-from vljepa_ros.sources.bag import Bag, BagMessage, stamp_of
+from vljepa_ros.sources.bag import Bag, BagMessage
 from vljepa_ros.sources.bag_files import BagTopic
+from vljepa_ros.sources.bag_images import stamp_of
 
 CLOCK_S = 0.02  # period of /clock between two messages
 LONGEST_PAUSE_NS = 3_600_000_000_000  # a longer pause of the recording is skipped

@@ -34,7 +34,8 @@ from vljepa_ros.core.exit_status import ExitStatus, command_status
 from vljepa_ros.core.types import State
 from vljepa_ros.msg import SemanticEmbedding, TextEvent
 from vljepa_ros.nodes import conversions
-from vljepa_ros.sources.bag import Bag, stamp_of
+from vljepa_ros.sources.bag import Bag
+from vljepa_ros.sources.bag_images import stamp_of
 from vljepa_ros.srv import Query
 
 NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')

@@ -39,6 +39,10 @@ class DepthImageError(InputError):
     """An image contains distances, not colors."""
 
 
+class NoKeyFrameError(InputError):
+    """A video packet cannot be decoded, because no key frame was received before it."""
+
+
 class NotStoredError(InputError):
     """No frames or embeddings are stored for the time span of a question."""
 
@@ -85,6 +89,10 @@ class UnavailableError(BusyError):
     """A required service is missing or does not respond; the request can be repeated later."""
 
     code = ErrorCode.UNAVAILABLE
+
+
+class CameraError(UnavailableError):
+    """A live camera cannot be reached, or its stream ended or stalled; it may come back."""
 
 
 class InternalError(VljepaError):

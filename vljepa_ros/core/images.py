@@ -21,7 +21,13 @@ from numpy.typing import NDArray
 from vljepa_ros.core.errors import DepthImageError, InputError
 from vljepa_ros.core.types import Image
 
-RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'  # message types
+# Message types of images.
+RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+FFMPEG = 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket'
+FOXGLOVE = 'foxglove_msgs/msg/CompressedVideo'
+VIDEO = (FFMPEG, FOXGLOVE)  # H.264 and H.265
+# Message types by the name of image_transport's plugin, which ends the topic name: <base>/ffmpeg.
+TRANSPORTS = {'raw': RAW, 'compressed': COMPRESSED, 'ffmpeg': FFMPEG, 'foxglove': FOXGLOVE}
 MAX_PIXELS = 100_000_000  # a larger size is treated as a damaged header
 JPEG, PNG = b'\xff\xd8', b'\x89PNG'  # first bytes
 DEPTH = re.compile(r'(16U|16S|32S|32F|64F)(C1)?')  # encodings with one number per pixel
@@ -87,14 +93,16 @@ _UYVY = Encoding(2, _color(cv2.COLOR_YUV2RGB_UYVY, 2), cell=(2, 1))
 _YUYV = Encoding(2, _color(cv2.COLOR_YUV2RGB_YUY2, 2), cell=(2, 1))
 _GRAY = Encoding(1, _color(cv2.COLOR_GRAY2RGB, 1))
 _BGR = Encoding(3, _channels(3, (2, 1, 0)))
+_BGRA = Encoding(4, _channels(4, (2, 1, 0)))
 # ROS names a Bayer pattern after the first two pixels of the first row, OpenCV after the second
 # and third pixel of the second row, so the names differ.
 ENCODINGS: dict[str, Encoding] = {
     'rgb8': Encoding(3, _channels(3, (0, 1, 2))),
     'bgr8': _BGR,
     'rgba8': Encoding(4, _channels(4, (0, 1, 2))),
-    'bgra8': Encoding(4, _channels(4, (2, 1, 0))),
-    '8UC3': _BGR,
+    'bgra8': _BGRA,
+    '8UC3': _BGR,  # OpenCV's types without an order of colors have OpenCV's order
+    '8UC4': _BGRA,
     'mono8': _GRAY,
     '8UC1': _GRAY,
     'yuv422': _UYVY,
@@ -114,7 +122,7 @@ WIDE = {
     name.removesuffix('8') + '16': name
     for name in ENCODINGS
     if re.fullmatch('(rgba?|bgra?|mono|bayer_....)8', name)
-}
+} | {'16UC3': '8UC3', '16UC4': '8UC4'}
 
 
 def check_raw(encoding: str, width: int, height: int, step: int, length: int) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from vljepa_ros import msg
 from vljepa_ros.core import images, types
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import ModelFacts
+from vljepa_ros.core.video_packets import VideoPacket, video_packet
 from vljepa_ros.query.question import Question
 from vljepa_ros.srv import Query
 from vljepa_ros.stream.perceiver import WindowPrediction
@@ -67,6 +69,33 @@ def from_floats(floats: Sequence[float]) -> types.Vector:
     return vector
 
 
+def image_type(transport: str) -> Any:
+    """Return the message class of an image transport, a key of `images.TRANSPORTS`.
+
+    Raises:
+        InputError: The package of the message, or the video decoder, is not installed.
+    """
+    package, _, name = images.TRANSPORTS[transport].split('/')
+    try:
+        found = getattr(importlib.import_module(f'{package}.msg'), name)
+        if images.TRANSPORTS[transport] in images.VIDEO:
+            importlib.import_module('av')
+    except ImportError as error:
+        apt = (
+            f"the ROS package {package}: apt install 'ros-$ROS_DISTRO-{package.replace('_', '-')}'"
+        )
+        needed = 'the Python package av: pip install av' if error.name == 'av' else apt
+        raise InputError(f"image transport '{transport}' needs {needed}") from error
+    return found
+
+
+def header_of(message: Any) -> Header:
+    """Return the header of an image message; CompressedVideo has its fields without a header."""
+    if hasattr(message, 'header'):
+        return message.header
+    return Header(stamp=message.timestamp, frame_id=message.frame_id)
+
+
 def check_image_message(message: Image | CompressedImage) -> None:
     """Check an image message without decoding it. Raises InputError if it is damaged."""
     if isinstance(message, CompressedImage):
@@ -77,31 +106,24 @@ def check_image_message(message: Image | CompressedImage) -> None:
         )
 
 
-def to_image(
-    message: Image | CompressedImage, degrees: int = 0, crop: images.Crop = images.WHOLE
-) -> types.Image:
-    """Decode an image message to RGB, rotate it clockwise, then crop it.
-
-    Args:
-        message: Raw or compressed image.
-        degrees: Clockwise rotation: 0, 90, 180 or 270.
-        crop: x, y, width and height, in fractions of the rotated image.
-
-    Raises:
-        InputError: The image is damaged.
-    """
+def to_image(message: Image | CompressedImage) -> types.Image:
+    """Decode an image message to RGB, (H, W, 3). Raises InputError if it is damaged."""
     if isinstance(message, CompressedImage):
-        image = images.decode_compressed(message.format, message.data)
-    else:
-        image = images.decode_raw(
-            message.encoding,
-            message.width,
-            message.height,
-            message.step,
-            bool(message.is_bigendian),
-            message.data,
-        )
-    return images.crop(images.rotate(image, degrees), crop)
+        return images.decode_compressed(message.format, message.data)
+    return images.decode_raw(
+        message.encoding,
+        message.width,
+        message.height,
+        message.step,
+        bool(message.is_bigendian),
+        message.data,
+    )
+
+
+def to_video_packet(message: Any) -> VideoPacket:
+    """Convert a FFMPEGPacket or CompressedVideo message. Raises InputError if it is damaged."""
+    format = message.format if hasattr(message, 'format') else message.encoding
+    return video_packet(to_ns(header_of(message).stamp), format, message.data)
 
 
 def to_embedding_message(

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.images import TRANSPORTS
 
 # If several keys of parameter files match a node, rcl applies them in the order of their first
 # occurrence, not by specificity, and the last one wins. This key matches every node and is used
@@ -49,8 +50,9 @@ def overrides(arguments: Mapping[str, str], caller_namespace: str = '') -> dict[
     if cameras:
         found['cameras'] = list(cameras)
     transport = arguments.get('image_transport', '')
-    if transport not in ('', 'raw', 'compressed'):
-        raise InputError(f"image_transport '{transport}' is neither raw nor compressed")
+    if transport not in ('', *TRANSPORTS):
+        known = ', '.join(TRANSPORTS)
+        raise InputError(f"image_transport '{transport}' is unknown (known: {known})")
     if transport:
         found['image_transport'] = transport
     for name, topic in cameras.items():

@@ -22,7 +22,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.core.images import WHOLE
+from vljepa_ros.core.images import TRANSPORTS, WHOLE
 from vljepa_ros.core.settings import (
     HIGHEST_THRESHOLD,
     LONGEST_RUN,
@@ -144,7 +144,7 @@ PERCEPTION = (
         'image_transport',
         '',
         'Image transport of all cameras (empty: the transport of each camera)',
-        choices=('', 'raw', 'compressed'),
+        choices=('', *TRANSPORTS),
     ),
     Spec(
         'prompts',
@@ -191,15 +191,16 @@ CAMERA = (
     Spec(
         'topic',
         'image',
-        'Image topic; the suffix /compressed of image_transport may be omitted',
+        'Image topic; the suffix of image_transport (/compressed, /ffmpeg, /foxglove) may be '
+        'omitted. Cameras with the same topic and transport share one subscription',
     ),
-    Spec('transport', 'raw', 'Image transport', choices=('raw', 'compressed')),
+    Spec('transport', 'raw', 'Image transport', choices=tuple(TRANSPORTS)),
     Spec('rotate', 0, 'Clockwise rotation of the images, in degrees', choices=(0, 90, 180, 270)),
     Spec(
         'crop',
         list(WHOLE),
         'Region of the rotated image to use: x, y, width and height as fractions of its size '
-        '(width and height at least 0.05)',
+        '(width and height at least 0.05); a change resets the stream of the camera',
         runtime=True,
     ),
 )

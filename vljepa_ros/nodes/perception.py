@@ -9,6 +9,7 @@ was rejected or dropped.
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from vljepa_ros.core.errors import InputError, NoFrameError
 from vljepa_ros.core.images import check_crop
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.settings import check_prompts
-from vljepa_ros.core.types import Embedding, Frame
+from vljepa_ros.core.types import Embedding, Frame, Image
 from vljepa_ros.memory.frame_store import FrameStore
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import VljepaNode
-from vljepa_ros.nodes.camera import CameraInput, PendingImage
+from vljepa_ros.nodes.camera import CameraRegion
+from vljepa_ros.nodes.image_topic import ImageTopic, PendingImage
 from vljepa_ros.nodes.model_requests import LOOK_BACK_S
+from vljepa_ros.nodes.video_topic import topics_of
 from vljepa_ros.runtime.model_pool import ModelPool
 from vljepa_ros.srv import Predict
 from vljepa_ros.stream.perceiver import Perceiver, Prediction, Steps
@@ -39,7 +42,8 @@ class PerceptionNode(VljepaNode):
     def __init__(self, pool: ModelPool | None = None, **options: Any) -> None:
         """Create the node, with its service `predict`; the model is loaded at configure."""
         super().__init__('perception_node', pool, **options)
-        self._cameras: dict[str, CameraInput] = {}
+        self._cameras: dict[str, CameraRegion] = {}
+        self._topics: tuple[ImageTopic, ...] = ()
         self._perceiver: Perceiver | None = None
         self._frame_store: FrameStore | None = None
         self._changes: Any = None
@@ -71,9 +75,8 @@ class PerceptionNode(VljepaNode):
         camera_values = parameters.values_of(self, self._camera_specs())
         if values['image_transport']:
             camera_values |= {f'{n}.transport': values['image_transport'] for n in names}
-        self._cameras = {
-            name: CameraInput(name, camera_values, settings.max_gap_ns) for name in names
-        }
+        self._cameras = {name: CameraRegion(name, camera_values) for name in names}
+        self._topics = topics_of(tuple(self._cameras.values()), settings.max_gap_ns)
         self._embeddings = self.publisher(SemanticEmbedding, 'semantic_embedding', qos.STREAM)
         self._model_info = self.publisher(ModelInfo, 'model_info', qos.MODEL_INFO)
         self._processed = self.publisher(Header, 'frame_processed', qos.PROCESSED)
@@ -84,14 +87,14 @@ class PerceptionNode(VljepaNode):
         self._changes = self.subscriber(
             SemanticChange, 'semantic_change', self._on_change, qos.STREAM
         )
-        for camera in self._cameras.values():
-            camera.subscribe(self, self._on_image, self._on_rejected)
+        for topic in self._topics:
+            topic.subscribe(self, self._on_image, self._acknowledge)
 
     def stop(self) -> None:
         """Unsubscribe, drop pending images, and wait until the model thread empties its queue."""
-        for camera in self._cameras.values():
-            camera.unsubscribe(self)
-            self._report_dropped(camera, self.thread.withdraw(self._slot(camera)))
+        for topic in self._topics:
+            topic.unsubscribe(self)
+            self._report_dropped(topic, self.thread.withdraw(self._slot(topic)))
         if self._changes is not None:
             self.destroy_subscription(self._changes)
             self._changes = None
@@ -104,7 +107,7 @@ class PerceptionNode(VljepaNode):
     def teardown(self) -> None:
         """Discard the state of all cameras and destroy the publishers."""
         self._perceiver = self._frame_store = None
-        self._cameras, self._counters = {}, {}
+        self._cameras, self._topics, self._counters = {}, (), {}
         for name in ('_embeddings', '_model_info', '_processed'):
             if hasattr(self, name):
                 self.retire(getattr(self, name))
@@ -113,52 +116,49 @@ class PerceptionNode(VljepaNode):
     def update_conditions(self) -> None:
         """Commit the frame store, and warn about cameras whose topic has a problem."""
         self.enqueue(self._commit)
-        for camera in self._cameras.values():
-            camera.update_conditions(self)
+        for topic in self._topics:
+            topic.update_conditions(self)
 
     def describe(self) -> dict[str, str]:
         """Return the counters of the node and of each camera for the diagnostics."""
         found = {'cameras': ', '.join(self._cameras)}
         found |= {name: str(value) for name, value in self._counters.items()}
-        for camera in self._cameras.values():
-            found |= camera.describe()
+        for topic in self._topics:
+            found |= topic.describe()
         return found
 
     # Images.
 
-    def _on_image(self, camera: CameraInput, arrived: PendingImage) -> None:
+    def _on_image(self, topic: ImageTopic, arrived: PendingImage) -> None:
         displaced = self.thread.offer(
-            self._slot(camera), arrived, lambda item: self._process(camera, item)
+            self._slot(topic), arrived, lambda item: self._process(topic, item)
         )
-        self._report_dropped(camera, displaced)
+        self._report_dropped(topic, displaced)
 
-    def _on_rejected(self, camera: CameraInput, header: Header) -> None:
-        self._acknowledge(camera, conversions.to_ns(header.stamp))
-
-    def _report_dropped(self, camera: CameraInput, displaced: PendingImage | None) -> None:
+    def _report_dropped(self, topic: ImageTopic, displaced: PendingImage | None) -> None:
         if displaced is not None:
-            self.health.count(f'{camera.name}: dropped, too slow')
-            self._acknowledge(camera, displaced.stamp_ns)
+            for camera in topic.cameras:
+                self.health.count(f'{camera.name}: dropped, too slow')
+            self._acknowledge(topic, displaced.message_ns)
 
-    def _process(self, camera: CameraInput, arrived: PendingImage) -> None:
+    def _process(self, topic: ImageTopic, arrived: PendingImage) -> None:
         """Process an image and acknowledge it; runs in the model thread."""
-        self.guarded(lambda: self._push(camera, arrived))
-        self._acknowledge(camera, arrived.stamp_ns)
+        self.guarded(lambda: self._push(topic, arrived))
+        self._acknowledge(topic, arrived.message_ns)
 
-    def _push(self, camera: CameraInput, arrived: PendingImage) -> None:
+    def _push(self, topic: ImageTopic, arrived: PendingImage) -> None:
         assert self._perceiver is not None and self._frame_store is not None
         try:
-            image = camera.take(arrived)
+            image = topic.take(arrived)
         except InputError as error:
-            camera.reject(self, error)
+            topic.reject(self, error)
             return
-        resized = camera.stamp_filter.resize(image.shape[:2])
+        resized = topic.stamp_filter.resize(image.shape[:2])
         if resized:
-            self.report_problem(f'{camera.name}: image size changed', f'{camera.name}: {resized}')
-        frame = Frame(arrived.stamp_ns, image, camera.name)
-        dropped, camera.dropped = camera.dropped, False
-        for embeddings in self._perceiver.see(frame, arrived.reset_count, dropped):
-            self._publish(camera, embeddings, time.monotonic() - arrived.arrived_s)
+            self.report_problem(f'{topic.name}: image size changed', f'{topic.name}: {resized}')
+        dropped, topic.dropped = topic.dropped, False
+        for camera in topic.cameras:
+            self.guarded(partial(self._see, topic, camera, image, arrived, dropped))
         self._counters = {
             'hops': self._perceiver.hops,
             'skipped slots': self._perceiver.skipped_slots,
@@ -166,6 +166,22 @@ class PerceptionNode(VljepaNode):
             'bytes of stored frames': self._frame_store.held_bytes,
             'bytes of the file of frames and its log': self._frame_store.file_bytes,
         }
+
+    def _see(
+        self,
+        topic: ImageTopic,
+        camera: CameraRegion,
+        image: Image,
+        arrived: PendingImage,
+        dropped: bool,
+    ) -> None:
+        """Process what one camera shows of an image; runs in the model thread."""
+        assert self._perceiver is not None
+        view = camera.view(image)
+        frame = Frame(arrived.stamp_ns, view.image, camera.name)
+        reset_count = arrived.reset_count + view.changes
+        for embeddings in self._perceiver.see(frame, reset_count, dropped):
+            self._publish(camera, embeddings, topic.frame_id, time.monotonic() - arrived.arrived_s)
 
     # Stored frames and embeddings.
 
@@ -186,18 +202,18 @@ class PerceptionNode(VljepaNode):
             self._frame_store.commit()
             self.condition('frames', self._frame_store.problem)
 
-    def _publish(self, camera: CameraInput, embeddings: list[Embedding], latency_s: float) -> None:
+    def _publish(
+        self, camera: CameraRegion, embeddings: list[Embedding], frame_id: str, latency_s: float
+    ) -> None:
         for embedding in embeddings:
             self._embeddings.publish(
-                conversions.to_embedding_message(
-                    embedding, camera.frame_id, round(latency_s * 1e9)
-                )
+                conversions.to_embedding_message(embedding, frame_id, round(latency_s * 1e9))
             )
         if embeddings:
             self.health.output(latency_s)
             self._report_familiarity(camera, embeddings[0])
 
-    def _report_familiarity(self, camera: CameraInput, embedding: Embedding) -> None:
+    def _report_familiarity(self, camera: CameraRegion, embedding: Embedding) -> None:
         """Warn while a camera's scene has been unfamiliar to the model for at least 3 s."""
         lasts = camera.unfamiliar.push(embedding)
         name = self.lease.facts.name
@@ -207,11 +223,17 @@ class PerceptionNode(VljepaNode):
         )
         self.condition(f'{camera.name}: unfamiliar', text if lasts else '')
 
-    def _acknowledge(self, camera: CameraInput, stamp_ns: int) -> None:
-        self._processed.publish(conversions.to_header(stamp_ns, camera.name))
+    def _acknowledge(self, topic: ImageTopic, stamp_ns: int) -> None:
+        for camera in topic.cameras:
+            self._processed.publish(conversions.to_header(stamp_ns, camera.name))
 
-    def _slot(self, camera: CameraInput) -> str:
-        return f'{self.get_fully_qualified_name()}/{camera.name}'
+    def _slot(self, topic: ImageTopic) -> str:
+        return f'{self.get_fully_qualified_name()}/{topic.name}'
+
+    def _frame_id(self, source: str) -> str:
+        return next(
+            (t.frame_id for t in self._topics for camera in t.cameras if camera.name == source), ''
+        )
 
     # Questions.
 
@@ -224,8 +246,7 @@ class PerceptionNode(VljepaNode):
         source = self._source_of(request.source)
         span = conversions.to_ns(request.start), conversions.to_ns(request.end)
         found = await self._evaluate(source, list(request.prompts), span)
-        camera = self._cameras.get(found.source)
-        response.header = conversions.to_header(found.stamp_ns, camera.frame_id if camera else '')
+        response.header = conversions.to_header(found.stamp_ns, self._frame_id(found.source))
         response.window_start = conversions.to_time(found.window_start_ns)
         response.source, response.model_id = found.source, found.model_id
         response.vectors = conversions.to_embeddings(found.vectors)
@@ -240,7 +261,7 @@ class PerceptionNode(VljepaNode):
         processed in between.
 
         Args:
-            source: Camera.
+            source: CameraRegion.
             prompts: P prompts.
             span: Start and end in ns; both 0 for the current state.
         """
@@ -298,10 +319,14 @@ class PerceptionNode(VljepaNode):
             self._perceiver.check_prompts(prompts)
 
     def on_runtime_change(self, values: dict[str, Any]) -> None:
-        """Apply new prompts together between two hops, and new crops from the next image on."""
+        """Apply new prompts together between two hops, and new crops from the next image on.
+
+        A new crop resets the stream of its camera.
+        """
         for camera in self._cameras.values():
-            if f'{camera.name}.crop' in values:
-                camera.crop = check_crop(values[f'{camera.name}.crop'])
+            crop = values.get(f'{camera.name}.crop')
+            if crop is not None and camera.set_crop(crop):
+                self.get_logger().info(f'{camera.name}: crop changed: camera state reset')
         perceiver = self._perceiver
         if perceiver is None or 'prompts' not in values:
             return

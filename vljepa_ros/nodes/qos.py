@@ -28,6 +28,7 @@ def _profile(depth: int, reliable: bool = True, latched: bool = False) -> QoSPro
 
 
 IMAGE = _profile(1, reliable=False)
+VIDEO = _profile(100, reliable=False)  # a lost packet spoils the images up to the next key frame
 STREAM = _profile(50)
 EVENTS = _profile(50, latched=True)
 MODEL_INFO = _profile(1, latched=True)

@@ -8,21 +8,18 @@ are returned as bytes. The stamp of a frame is its header stamp, as in the nodes
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePath
-from typing import Any
 
 import yaml
-from rosbags.typesys import Stores, get_typestore
 
 from vljepa_ros.core.errors import DepthImageError, InputError
-from vljepa_ros.core.images import COMPRESSED, RAW, decode_compressed, decode_raw
+from vljepa_ros.core.images import TRANSPORTS, VIDEO
 from vljepa_ros.core.settings import check_stamp
-from vljepa_ros.core.types import Frame, Image
+from vljepa_ros.core.types import Frame
 from vljepa_ros.sources.bag_files import (
     BagFile,
     BagTopic,
@@ -30,6 +27,7 @@ from vljepa_ros.sources.bag_files import (
     open_file,
     unpacked,
 )
+from vljepa_ros.sources.bag_images import BagImages, stamp_of
 from vljepa_ros.sources.bag_names import METADATA, PART
 from vljepa_ros.sources.base import Damaged, Source
 from vljepa_ros.sources.names import camera_names
@@ -84,8 +82,8 @@ class Bag:
         """Return the image topics with these names, or all image topics if there are no names.
 
         Args:
-            names: Topic names. Without names, a compressed topic is omitted if the bag has the raw
-                topic of the same camera.
+            names: Topic names. Without names, image topics are found by their type, and of the
+                transports of one camera the first is chosen: raw, compressed, ffmpeg, foxglove.
 
         Raises:
             InputError: The bag has no image topic, or a name is unknown or is not an image topic.
@@ -110,12 +108,10 @@ class Bag:
                 )
         if names:
             return tuple(known[name] for name in dict.fromkeys(names))
-        raw = {topic.name for topic in self.image_topics if topic.type == RAW}
-        return tuple(
-            t
-            for t in self.image_topics
-            if t.name.removesuffix('/compressed') not in raw - {t.name}
-        )
+        best: dict[str, BagTopic] = {}  # by name of the camera's raw topic
+        for topic in sorted(self.image_topics, key=_preference):
+            best.setdefault(_raw_name(topic), topic)
+        return tuple(topic for topic in self.image_topics if topic in best.values())
 
     def messages(self, topics: Sequence[BagTopic]) -> Iterator[BagMessage]:
         """Iterate over the messages of some topics in the order of recording.
@@ -211,6 +207,16 @@ def _recording(file: Path) -> str:
     return match[1] if match else file.name
 
 
+def _preference(topic: BagTopic) -> int:
+    return tuple(TRANSPORTS.values()).index(topic.type)
+
+
+def _raw_name(topic: BagTopic) -> str:
+    """Return the name of the raw topic that image_transport derives the topic's name from."""
+    transport = next(name for name, type_ in TRANSPORTS.items() if type_ == topic.type)
+    return topic.name.removesuffix(f'/{transport}')
+
+
 class BagSource(Source):
     """Frames of one or more image topics of a bag."""
 
@@ -227,7 +233,6 @@ class BagSource(Source):
         """
         super().__init__(path)
         self.bag = Bag(path)
-        self._unpack = unpacker()
         given = [topic.rpartition('=')[::2] for topic in topics]
         self.topics = self.bag.choose([topic for _, topic in given])
         if not given:
@@ -236,6 +241,7 @@ class BagSource(Source):
         called = {topic: name for name, topic in given if name}
         self.names = camera_names([topic.name for topic in self.topics], called)
         self.cameras = tuple(self.names.values())
+        self.sources_by_topic = {topic: (name,) for topic, name in self.names.items()}
         self.total = sum(topic.count for topic in self.topics)
         self._find_start()
         self.start_ns = self._plausible_start()
@@ -263,17 +269,19 @@ class BagSource(Source):
         If a file of the bag is damaged, a last `Damaged` reports it after all readable frames.
         """
         stamp_ns, name = 0, self.cameras[0]
+        images = BagImages()
         try:
             for message in self.bag.messages(self.topics):
                 name = self.names[message.topic.name]
                 stamp_ns = message.log_ns
                 try:
                     stamp_ns = check_stamp(stamp_of(message.data))
-                    image = self._unpack(message.topic.type, message.data)
+                    for image_ns, image in images.decode(message.topic, stamp_ns, message.data):
+                        yield Frame(image_ns, image, name)
                 except InputError as error:
                     yield Damaged(stamp_ns, name, str(error))
-                    continue
-                yield Frame(stamp_ns, image, name)
+            for topic, image_ns, image in images.flush():
+                yield Frame(image_ns, image, self.names[topic])
         except InputError as error:
             yield Damaged(stamp_ns + 1, name, str(error), is_end=True)
 
@@ -299,51 +307,13 @@ class BagSource(Source):
         return tuple(color)
 
     def _is_depth(self, topic: BagTopic) -> bool:
-        if not topic.count:
+        if not topic.count or topic.type in VIDEO:
             return False
         with suppress(InputError):
             first = next(self.bag.messages([topic]), None)
             try:
                 if first is not None:
-                    self._unpack(topic.type, first.data)
+                    list(BagImages().decode(topic, 0, first.data))
             except DepthImageError:
                 return True
         return False
-
-
-def stamp_of(data: bytes) -> int:
-    """Return the header stamp in nanoseconds of a CDR message that begins with a header.
-
-    Raises:
-        InputError: The message is too short.
-    """
-    if len(data) < 12:
-        raise InputError(f'message of {len(data)} bytes is too short for a header')
-    seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
-
-
-def unpacker() -> Callable[[str, bytes], Image]:
-    """Return a function that decodes an image message, from its type and CDR bytes, to RGB.
-
-    The function raises InputError if the message is damaged.
-    """
-    store = get_typestore(Stores.LATEST)
-
-    def unpack(kind: str, data: bytes) -> Image:
-        try:
-            message: Any = store.deserialize_cdr(data, kind)
-        except Exception as error:  # damaged bytes can raise any exception
-            raise InputError(f'message of {len(data)} bytes is not a valid {kind}') from error
-        if kind == COMPRESSED:
-            return decode_compressed(message.format, message.data)
-        return decode_raw(
-            message.encoding,
-            message.width,
-            message.height,
-            message.step,
-            bool(message.is_bigendian),
-            message.data,
-        )
-
-    return unpack

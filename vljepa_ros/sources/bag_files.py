@@ -28,7 +28,7 @@ from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.typesys import Stores, get_typestore
 
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.core.images import COMPRESSED, RAW
+from vljepa_ros.core.images import COMPRESSED, RAW, TRANSPORTS
 
 BESIDE_SQLITE = ('-wal', '-journal')  # what a killed recorder leaves beside the database
 ZSTD = b'\x28\xb5\x2f\xfd'  # first bytes of a compressed file or message; CDR begins with 0
@@ -51,7 +51,7 @@ class BagTopic:
     @property
     def is_image(self) -> bool:
         """Whether the topic has an image type and is not a compressed depth image."""
-        return self.type in (RAW, COMPRESSED) and not self.is_depth
+        return self.type in TRANSPORTS.values() and not self.is_depth
 
     @property
     def is_depth(self) -> bool:

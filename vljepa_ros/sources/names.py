@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from vljepa_ros.core.errors import InputError
 
 # Parts of topic names that image_transport and drivers append to the name of a camera.
-SUFFIXES = re.compile(r'compressed|(image|color|rgb|raw|rect|mono)(_(raw|rect|color|mono))*')
+SUFFIXES = re.compile(
+    r'compressed|ffmpeg|foxglove|(image|color|rgb|raw|rect|mono)(_(raw|rect|color|mono))*'
+)
 
 
 def camera_name(topic: str) -> str:

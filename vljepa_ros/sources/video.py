@@ -8,13 +8,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.core.types import Frame, Image
+from vljepa_ros.core.types import Frame
 from vljepa_ros.sources.base import Damaged, Source
+from vljepa_ros.sources.video_decoder import image_of
 
 # Containers that FFmpeg recognizes by a signature.
 CONTAINERS = frozenset(
@@ -67,7 +67,7 @@ class VideoSource(Source):
                     before_ns, stamp_ns = clock.now_ns, clock.next(frame.pts)
                     yield from self._lost(index, lost, before_ns, stamp_ns)
                     index, lost = index + lost + 1, 0
-                    yield Frame(stamp_ns, _image(frame))
+                    yield Frame(stamp_ns, image_of(frame))
         if self._ends_early(index, clock):
             message = f'the video ends after {index} of {self.total} frames'
             yield Damaged(clock.now_ns + clock.period_ns, 'camera', message, is_end=True)
@@ -157,10 +157,3 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Pack
             yield next(packets)
         except (StopIteration, av.FFmpegError):
             return
-
-
-def _image(frame: av.VideoFrame) -> Image:
-    """Return the upright RGB image of a frame."""
-    turns, rest = divmod(frame.rotation, 90)
-    image = frame.to_ndarray(format='rgb24', interpolation='BICUBIC')
-    return np.ascontiguousarray(np.rot90(image, 0 if rest else turns))
