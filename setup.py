@@ -18,4 +18,4 @@ def files(folder: str) -> list[tuple[str, list[str]]]:
     return list(found.items())
 
 
-setup(data_files=files('models') + files('config'))
+setup(data_files=files('models') + files('config') + files('msg'))

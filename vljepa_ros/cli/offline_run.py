@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vljepa_ros.cli.common import SourceProblems, watched
-from vljepa_ros.core.types import Embedding, Event
+from vljepa_ros.core.types import Change, Embedding, Event
 from vljepa_ros.sources import Damaged, Source
 from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.stream.stamp_filter import StampFilter
@@ -18,13 +18,19 @@ if TYPE_CHECKING:
     from vljepa_ros.pipeline import Pipeline
 
 
-def events(pipeline: Pipeline, source: Source, streams_out: bool = False) -> Iterator[Event]:
+def events(
+    pipeline: Pipeline,
+    source: Source,
+    streams_out: bool = False,
+    outputs: list[Embedding | Change | Event] | None = None,
+) -> Iterator[Event]:
     """Process a source with a pipeline and yield its text events as soon as they are complete.
 
     Args:
         pipeline: Pipeline without earlier frames.
         source: The source.
         streams_out: Whether results are printed to stdout during the iteration (see `watched`).
+        outputs: List to which all embeddings and changes are appended.
     """
     problems = SourceProblems(source.start_ns)
     for item in watched(source, streams_out):
@@ -32,9 +38,16 @@ def events(pipeline: Pipeline, source: Source, streams_out: bool = False) -> Ite
             problems.damage(item)
             pipeline.skip(item.source, item.stamp_ns)
         else:
-            yield from pipeline.push(item)
+            found = pipeline.push(item)
+            if outputs is not None:
+                outputs += [*pipeline.last_embeddings, *pipeline.last_changes]
+            yield from found
         problems.stamp(item.source, pipeline.last_message)
-    yield from pipeline.finish()
+    known = len(pipeline.last_changes)
+    found = pipeline.finish()
+    if outputs is not None:
+        outputs += pipeline.last_changes[known:]
+    yield from found
     problems.close()
 
 

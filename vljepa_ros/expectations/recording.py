@@ -101,7 +101,7 @@ def watch(
     _check(expected, source, model)
     triggers = _triggers(expected, source)
     pipeline = Pipeline(model, settings)
-    questions = _Questions(expected, source, triggers, pipeline)
+    questions = _ScheduledQuestions(expected, source, triggers, pipeline)
     tracks = {camera: Track() for camera in source.cameras}
     events: list[Event] = []
     newest_ns = source.start_ns
@@ -130,7 +130,7 @@ def watch(
     )
 
 
-class _Questions:
+class _ScheduledQuestions:
     """Asks each question as soon as its time has passed."""
 
     def __init__(

@@ -241,6 +241,7 @@ class BagSource(Source):
         called = {topic: name for name, topic in given if name}
         self.names = camera_names([topic.name for topic in self.topics], called)
         self.cameras = tuple(self.names.values())
+        self.sources_by_topic = {topic: (name,) for topic, name in self.names.items()}
         self.total = sum(topic.count for topic in self.topics)
         self._find_start()
         self.start_ns = self._plausible_start()

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -36,12 +36,17 @@ ZSTD = b'\x28\xb5\x2f\xfd'  # first bytes of a compressed file or message; CDR b
 
 @dataclass(frozen=True)
 class BagTopic:
-    """Topic of a bag with its number of messages; `latched`: durability is transient local."""
+    """Topic of a bag with its number of messages.
+
+    `latched`: durability is transient local. `definition`: text of the message definition; '' if
+    the file does not contain it.
+    """
 
     name: str
     type: str
     count: int
     latched: bool = False
+    definition: str = field(default='', compare=False)
 
     @property
     def is_image(self) -> bool:
@@ -150,6 +155,7 @@ class McapFile(BagFile):
                 _type_of(schema),
                 counts[channel.id],
                 _is_latched(channel.metadata.get('offered_qos_profiles', '')),
+                schema.data.decode(errors='replace') if schema else '',
             )
             for schema, channel in channels
         )
@@ -204,8 +210,22 @@ class SqliteFile(BagFile):
             columns = {row[1] for row in database.execute('PRAGMA table_info(topics)')}
             profiles = 'offered_qos_profiles' if 'offered_qos_profiles' in columns else "''"
             rows = database.execute(f'SELECT id, name, type, {profiles} FROM topics ORDER BY id')
+            definitions: dict[str, str] = {}
+            if 'message_definitions' in tables:
+                definitions = dict(
+                    database.execute(
+                        'SELECT topic_type, encoded_message_definition FROM message_definitions '
+                        "WHERE encoding = 'ros2msg'"
+                    )
+                )
             return merged(
-                BagTopic(name, kind, counts.get(number, 0), _is_latched(profile))
+                BagTopic(
+                    name,
+                    kind,
+                    counts.get(number, 0),
+                    _is_latched(profile),
+                    definitions.get(kind, ''),
+                )
                 for number, name, kind, profile in rows
             )
 
@@ -354,6 +374,8 @@ def merged(topics: Iterable[BagTopic]) -> tuple[BagTopic, ...]:
     found: dict[tuple[str, str], BagTopic] = {}
     for topic in topics:
         key = topic.name, topic.type
-        before = found.get(key, BagTopic(*key, 0))
-        found[key] = BagTopic(*key, before.count + topic.count, before.latched or topic.latched)
+        before = found.get(key, BagTopic(*key, 0, definition=topic.definition))
+        found[key] = replace(
+            before, count=before.count + topic.count, latched=before.latched or topic.latched
+        )
     return tuple(found.values())

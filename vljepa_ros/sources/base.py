@@ -30,7 +30,8 @@ class Source(ABC):
 
     `start_ns` is the stamp of the first readable image, of a bag the first plausible stamp.
     `total` is the number of images, or None if it is not known in advance. `cameras` are the
-    camera names, one or more per recording. `notes` are lines about parts of the recording that
+    camera names, one or more per recording. `sources_by_topic` are the sources (cameras or their
+    regions) of each image topic, of a bag. `notes` are lines about parts of the recording that
     are missing or left out.
     """
 
@@ -40,6 +41,7 @@ class Source(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.cameras: tuple[str, ...] = ('camera',)
+        self.sources_by_topic: dict[str, tuple[str, ...]] = {}
         self.start_ns = 0
 
     @property

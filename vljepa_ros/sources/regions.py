@@ -87,6 +87,10 @@ class RegionSource(Source):
         super().__init__(source.path)
         self._source, self._frames = source, RegionFrames(regions, source.cameras)
         self.cameras, self.start_ns = self._frames.sources, source.start_ns
+        self.sources_by_topic = {
+            topic: tuple(name for camera in cameras for name in self._frames.sources_of(camera))
+            for topic, cameras in source.sources_by_topic.items()
+        }
         self.notes = source.notes
         self.total = None if source.total is None else source.total * len(regions)
 
