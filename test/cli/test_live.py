@@ -100,7 +100,7 @@ def test_events_answers_and_gaps_are_printed_as_they_come(
         *('type', 'state', 'source', 'segment', 'start', 'end', 'text', 'confidence', 'time')
     ]
     red_ends = next(e for e in events if e['state'] == 'ended' and e['text'].endswith('red'))
-    assert 2 <= red_ends['end'] <= 5 and red_ends['start'] <= 0.5
+    assert red_ends['end'] >= 2 and red_ends['start'] <= 1
     times = [datetime.fromisoformat(event['time']) for event in events]
     assert before <= times[0] and times == sorted(times) and times[-1] < datetime.now(timezone.utc)
     first, second = of_type(lines, 'answer')
@@ -202,7 +202,9 @@ def test_the_default_model_depends_on_the_source(
 
 def test_waiting_questions_are_bounded(capsys: pytest.CaptureFixture[str]) -> None:
     wake = threading.Event()
-    questions = live.Questions(wake, io.StringIO('\n'.join(f'question {n}' for n in range(100))))
+    questions = live.TypedQuestions(
+        wake, io.StringIO('\n'.join(f'question {n}' for n in range(100)))
+    )
     eventually(lambda: not any(t.name == 'questions' for t in threading.enumerate()))
     assert questions.take() == [f'question {n}' for n in range(live.MAX_QUESTIONS)]
     assert questions.take() == []

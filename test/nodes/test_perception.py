@@ -265,7 +265,7 @@ def test_regions_of_one_camera_share_a_subscription_and_are_sources(bench: Bench
         cameras=['door', 'bench', 'other'],
         door__topic='lens',
         door__crop=[0.0, 0.0, 0.5, 1.0],
-        bench__topic='lens',
+        bench__topic=f'{bench.namespace}/lens',  # the same topic
         bench__crop=[0.5, 0.0, 0.5, 1.0],
         other__topic='other',
     )

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +16,13 @@ from helpers.node_harness import LATCHED, MS, RELIABLE, Bench, eventually, value
 from helpers.videos import Encoded
 from std_msgs.msg import Header
 
+from vljepa_ros.client.bag_player import Player, PlayOptions
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.images import FFMPEG, FOXGLOVE
 from vljepa_ros.nodes import conversions
 from vljepa_ros.nodes.perception import PerceptionNode
 from vljepa_ros.runtime.health import Level
+from vljepa_ros.sources.bag import Bag
 
 from .test_perception import RecordingVision, with_vision
 
@@ -47,10 +52,14 @@ class Stream:
         """Publish packets one by one, each after the previous one was acknowledged."""
         for packet in packets:
             count = len(self.processed)
-            stamp_ns = bags.START_NS + packet.number * 100 * MS
-            message = videos.message(self.kind, stamp_ns, packet.data, self.codec)
-            self.publisher.publish(bytes(bags.STORE.serialize_cdr(message, self.kind)))
+            self.publish(packet)
             self.processed.wait(count + 1)
+
+    def publish(self, packet: Encoded) -> None:
+        """Publish a packet with the stamp of its image."""
+        stamp_ns = bags.START_NS + packet.number * 100 * MS
+        message = videos.message(self.kind, stamp_ns, packet.data, self.codec)
+        self.publisher.publish(bytes(bags.STORE.serialize_cdr(message, self.kind)))
 
     @property
     def shown(self) -> list[int]:
@@ -141,6 +150,44 @@ def test_after_a_lost_packet_the_video_continues_at_a_key_frame(bench: Bench) ->
     assert stream.shown == [0, 1, 5, 6, 7]
     assert stream.count('frames lost before reception') == 3
     assert stream.node.health.values()['camera: lost packets'] == '1'
+
+
+def test_packets_are_dropped_if_the_decoder_is_too_slow(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules['vljepa_ros.nodes.video_topic'], 'MAX_PACKETS', 3)
+    stream = Stream(bench)
+    packets = videos.encode(videos.gray(12), key_every=6)
+    topic: Any = stream.node._topics[0]
+    busy = threading.Event()
+    topic._thread.submit(busy.wait, 30)
+    for packet in packets[:6]:
+        stream.publish(packet)
+    eventually(lambda: topic._thread._work_queue.qsize() == 6)
+    busy.set()
+    stream.processed.wait(6)
+    stream.send(*packets[6:])
+    assert not {3, 4, 5} & set(stream.shown) and {6, 7, 8, 9} <= set(stream.shown)
+    assert stream.shown == sorted(stream.shown)
+    assert stream.node.health.values()['camera: lost packets'] == '3'
+    assert stream.count('resets') == 0
+
+
+@pytest.mark.parametrize('reordered', [False, True])
+def test_a_played_bag_shows_every_image_of_the_video(
+    bench: Bench, tmp_path: Path, reordered: bool
+) -> None:
+    stream = Stream(bench, FFMPEG)
+    bench.probe.destroy_publisher(stream.publisher)
+    packets = videos.encode(videos.gray(20), reordered=reordered)
+    path = bags.write(tmp_path / 'bag', videos.rows('/any/stream', FFMPEG, packets))
+    options = PlayOptions(
+        namespace=bench.namespace, remap={'/any/stream': f'{bench.namespace}/lens/ffmpeg'}
+    )
+    player = Player(bench.probe, time.sleep, Bag(path), options, print)
+    assert len(list(player.run())) == 20
+    held = 20 - len(stream.shown)  # by the decoder, which waits for the end of the video
+    assert stream.shown == list(range(20 - held)) and held <= (4 if reordered else 0)
 
 
 def test_regions_of_a_video_are_decoded_once(bench: Bench) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SECOND_NS = 1_000_000_000
 TELL_S = 60.0  # period of progress lines
-RECORDING_MODEL = REAL_CAMERA_MODEL = 'small'  # defaults of --model, see `default_model`
+RECORDING_MODEL, REAL_CAMERA_MODEL = 'small', 'everyday'  # see `default_model`
 T = TypeVar('T')
 
 WHY = {

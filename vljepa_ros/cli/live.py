@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         pipeline = Pipeline(common.load_model(args), settings)
         session = Session(pipeline, reader, RegionFrames(regions, reader.cameras), live, args.json)
-        questions = Questions(wake, sys.stdin if args.source != STDIN else None)
+        questions = TypedQuestions(wake, sys.stdin if args.source != STDIN else None)
         if not live:
             reader.start()
         try:
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(
-    session: Session, reader: LiveReader, questions: Questions, wake: threading.Event
+    session: Session, reader: LiveReader, questions: TypedQuestions, wake: threading.Event
 ) -> None:
     """Process frames and questions as they arrive, until the source ends."""
     ended = False
@@ -152,7 +152,7 @@ def _reader(args: argparse.Namespace, live: bool, wake: threading.Event) -> Live
     return PacedReader(source, wake.set)
 
 
-class Questions:
+class TypedQuestions:
     """Reads lines of the standard input in a thread; a bounded number of them waits."""
 
     def __init__(self, wake: threading.Event, stream: Any) -> None:
@@ -265,8 +265,8 @@ class Session:
         self._problems.close()
         reader = self._reader
         common.note(
-            f'{reader.received} images, {reader.dropped} dropped (too slow), {reader.gaps} gaps, '
-            f'{self._events} events'
+            f'{reader.received} images, {reader.dropped} replaced by newer ones, '
+            f'{reader.gaps} gaps, {self._events} events'
         )
 
     def _seconds(self, stamp_ns: int) -> float:

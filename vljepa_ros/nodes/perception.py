@@ -76,7 +76,9 @@ class PerceptionNode(VljepaNode):
         if values['image_transport']:
             camera_values |= {f'{n}.transport': values['image_transport'] for n in names}
         self._cameras = {name: CameraRegion(name, camera_values) for name in names}
-        self._topics = topics_of(tuple(self._cameras.values()), settings.max_gap_ns)
+        self._topics = topics_of(
+            tuple(self._cameras.values()), settings.max_gap_ns, self.resolve_topic_name
+        )
         self._embeddings = self.publisher(SemanticEmbedding, 'semantic_embedding', qos.STREAM)
         self._model_info = self.publisher(ModelInfo, 'model_info', qos.MODEL_INFO)
         self._processed = self.publisher(Header, 'frame_processed', qos.PROCESSED)

@@ -7,8 +7,10 @@ waits for the model thread, as for other topics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import BoundedSemaphore
 from typing import Any
 
 from rclpy.qos import QoSProfile
@@ -35,14 +37,15 @@ class VideoTopic(ImageTopic):
 
         self._decoder = VideoDecoder()
         self._thread: ThreadPoolExecutor | None = None
-        self._waiting = 0  # packets; changed by the thread of the executor and the decoder's
+        self._space = BoundedSemaphore(MAX_PACKETS)
         self._newest_ns = -1  # stamp of the newest received packet
         self._is_cut = False  # packets were lost since the last one that was queued
 
     def _subscribe_to(self, node: VljepaNode, name: str) -> None:
         super()._subscribe_to(node, name)
         self._thread = ThreadPoolExecutor(1, f'decoder of {self.name}')
-        self._waiting, self._newest_ns, self._is_cut = 0, -1, True
+        self._space = BoundedSemaphore(MAX_PACKETS)
+        self._newest_ns, self._is_cut = -1, True
 
     def unsubscribe(self, node: VljepaNode) -> None:
         """Destroy the subscription, if there is one, and drop the packets that are not decoded."""
@@ -57,21 +60,21 @@ class VideoTopic(ImageTopic):
         stamp_ns = conversions.to_ns(header.stamp)
         if self.lost > lost:
             self._cut(node, f'{self.lost - lost} packets were lost')
-        if stamp_ns == self._newest_ns:  # the player sends a packet again
-            self.stamp_filter.admit(stamp_ns)
-            self._on_refused(self, stamp_ns)
-            return
-        self._newest_ns = stamp_ns
-        if self._thread is None or self._waiting >= MAX_PACKETS:
-            self._cut(node, 'packets were dropped, because the decoder is too slow')
-            self._on_refused(self, stamp_ns)
+        is_repeated, self._newest_ns = stamp_ns == self._newest_ns, stamp_ns
+        if is_repeated or not self._space.acquire(blocking=False):
+            if not is_repeated:  # the player sends a packet again if it was not acknowledged
+                self._cut(node, 'packets were dropped, because the decoder is too slow')
+            self._submit(node, partial(self._refuse, stamp_ns))
             return
         is_cut, self._is_cut = self._is_cut, False
-        self._waiting += 1
-        arrived_s = self._received_s
-        self._thread.submit(
-            node.guarded, lambda: self._decode(node, message, stamp_ns, is_cut, arrived_s)
+        self._submit(
+            node, partial(self._decode, node, message, stamp_ns, is_cut, self._received_s)
         )
+
+    def _submit(self, node: VljepaNode, work: Callable[[], None]) -> None:
+        """Queue work of the decoder's thread, which alone uses the stamp filter."""
+        if self._thread is not None:
+            self._thread.submit(node.guarded, work)
 
     def _cut(self, node: VljepaNode, what: str) -> None:
         self._is_cut = True
@@ -83,7 +86,7 @@ class VideoTopic(ImageTopic):
         self, node: VljepaNode, message: Any, stamp_ns: int, is_cut: bool, arrived_s: float
     ) -> None:
         """Decode a packet and pass its image on; runs in the decoder's thread."""
-        self._waiting -= 1
+        self._space.release()
         if is_cut:
             self._decoder.interrupt()
         was_decoding = self._decoder.is_decoding
@@ -92,11 +95,13 @@ class VideoTopic(ImageTopic):
             for frame in self._decoder.push(conversions.to_video_packet(message)):
                 passed |= self._pass_on(node, frame.image, frame.stamp_ns, stamp_ns, arrived_s)
         except NoKeyFrameError:
-            self._skip(stamp_ns)
+            self._refuse(stamp_ns)
+            return
         except InputError as error:
             self._decoder.interrupt()  # the next packets state differences from this image
-            self._skip(stamp_ns)
+            self._refuse(stamp_ns)
             node.report_problem(f'{self.name}: damaged images', f'{self.name}: {error}')
+            return
         if self._decoder.is_decoding and not was_decoding:
             node.get_logger().info(
                 f'{self.name}: decoding starts at the key frame with stamp {stamp_ns / 1e9:.3f} s'
@@ -105,10 +110,11 @@ class VideoTopic(ImageTopic):
         if not passed:
             self._on_refused(self, stamp_ns)
 
-    def _skip(self, stamp_ns: int) -> None:
-        """Register a packet that was not decoded, so that it is not a gap."""
-        self.stamp_filter.admit(stamp_ns)
-        self.stamp_filter.reject()
+    def _refuse(self, stamp_ns: int) -> None:
+        """Register the stamp of a packet that is not decoded, so that it is not a gap."""
+        if self.stamp_filter.admit(stamp_ns).accepted:
+            self.stamp_filter.reject()
+        self._on_refused(self, stamp_ns)
 
     def _pass_on(
         self, node: VljepaNode, decode: Any, stamp_ns: int, message_ns: int, arrived_s: float
@@ -137,19 +143,22 @@ class VideoTopic(ImageTopic):
         )
 
 
-def topics_of(cameras: Sequence[CameraRegion], max_gap_ns: int) -> tuple[ImageTopic, ...]:
+def topics_of(
+    cameras: Sequence[CameraRegion], max_gap_ns: int, resolve: Callable[[str], str]
+) -> tuple[ImageTopic, ...]:
     """Return the topics of cameras; cameras with the same topic and transport share one.
 
     Args:
         cameras: All cameras of the node.
         max_gap_ns: A longer gap between stamps resets the cameras of a topic.
+        resolve: Function that returns the full name of a topic.
 
     Raises:
         InputError: The message type of a transport, or the video decoder, is not installed.
     """
     groups: dict[tuple[str, str], list[CameraRegion]] = {}
     for camera in cameras:
-        groups.setdefault((camera.topic, camera.transport), []).append(camera)
+        groups.setdefault((resolve(camera.topic), camera.transport), []).append(camera)
     return tuple(
         (VideoTopic if TRANSPORTS[transport] in VIDEO else ImageTopic)(group, max_gap_ns)
         for (_, transport), group in groups.items()

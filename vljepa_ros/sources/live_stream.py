@@ -94,6 +94,7 @@ class LiveStream:
         """
         self._source, self._stall_s = source, stall_s
         self.packets = self.key_frames = 0
+        self._began_s = time.monotonic()
         self._is_open = False
         self._container = self._open()
         self._is_open = True
@@ -166,13 +167,12 @@ class LiveStream:
     def _problem(self, error: Exception) -> CameraError | InputError:
         """Return the error of one line for an error of FFmpeg."""
         number, name = getattr(error, 'errno', None), shown(self._source)
-        if isinstance(error, av.error.ExitError):  # a timeout of `av.open`
-            seconds, what = (
-                (self._stall_s, 'the stream stalled: no packet')
-                if self._is_open
-                else (OPEN_S, 'no video stream')
-            )
-            return CameraError(f'{name}: {what} for {seconds:g} s')
+        if self._is_open and isinstance(error, av.error.ExitError):  # a timeout of `av.open`
+            return CameraError(f'{name}: the stream stalled: no packet for {self._stall_s:g} s')
+        waited_s = time.monotonic() - self._began_s
+        # RTSP reports a timeout as invalid data.
+        if not self._is_open and (isinstance(error, av.error.ExitError) or waited_s >= OPEN_S):
+            return CameraError(f'{name}: no video stream within {waited_s:.0f} s')
         if isinstance(error, av.error.HTTPUnauthorizedError):
             return InputError(f'{name}: access denied: check the user and password in the URL')
         if number in (errno.EACCES, errno.EPERM):
