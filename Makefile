@@ -47,6 +47,7 @@ lint: build  ## run ruff, mypy in strict mode, and check the GitHub workflow
 	@.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	@tools/clean_env.sh .venv/bin/python tools/message_stubs.py build/stubs
 	@.venv/bin/mypy
+	@tools/check_script.sh
 
 config: build  ## write config/vljepa.yaml from the parameters' declarations
 	@$(ROS_ENVIRONMENT) .venv/bin/python tools/config_file.py

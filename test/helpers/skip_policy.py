@@ -46,6 +46,9 @@ ALLOWED = (
         r'gir1\.2-gst-rtsp-server',
         "where Debian's RTSP server is installed, and in CI",
     ),
+    AllowedSkip(
+        r'test/report/', r'chromium is not installed', 'where Debian has chromium, and in CI'
+    ),
     AllowedSkip(r'test/data/', r'mujoco', NO_3_14),
     AllowedSkip(r'test/benchmarks/', r"import 'ruptures'", NO_3_14),
     AllowedSkip(r'test/evaluate/test_cider\.py', r'pycocoevalcap', '`make test-all`'),

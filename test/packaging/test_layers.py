@@ -28,6 +28,7 @@ LAYERS = (
     'train',
     'evaluate',
     'expectations',
+    'report',
     'pipeline',
     'data',
     'query',
@@ -44,6 +45,7 @@ OFFLINE = (
     'train',
     'evaluate',
     'expectations',
+    'report',
     'pipeline',
     'data',
 )  # a running node needs none of them

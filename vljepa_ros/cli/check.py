@@ -9,7 +9,7 @@ describes the file.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,10 @@ from vljepa_ros.core.exit_status import ExitStatus
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vljepa_ros.core.types import Event, Frame
+    from vljepa_ros.core.types import Event
     from vljepa_ros.expectations.recording import Watched
     from vljepa_ros.expectations.results import Judged
-    from vljepa_ros.sources import Damaged, Source
+    from vljepa_ros.sources import Source
 
 SLACK_S = 1.5  # of the start of a recorded text, before and after
 LINE = 120  # characters of a name that are printed
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     source = common.open_given(args)
     settings = Settings(common.perception_settings(args))
     model = common.load_model(args)
-    seen = watch(model, source, expected, settings, _reported(source))
+    seen = watch(model, source, expected, settings, common.reported(source))
     if args.update:
         return update(expected, seen, source)
     results = judge_all(expected, seen)
@@ -96,18 +96,6 @@ def run(args: argparse.Namespace) -> int:
     if count[Verdict.BROKEN]:
         return ExitStatus.FAILED
     return ExitStatus.UNDECIDED if count[Verdict.CANNOT_TELL] else ExitStatus.OK
-
-
-def _reported(source: Source) -> Iterator[Frame | Damaged]:
-    """Yield the frames of a source with progress, and report its damaged images."""
-    from vljepa_ros.sources import Damaged
-
-    problems = common.SourceProblems(source.start_ns)
-    for item in common.watched(source):
-        if isinstance(item, Damaged):
-            problems.damage(item)
-        yield item
-    problems.close()
 
 
 def as_json(result: Judged) -> dict[str, Any]:

@@ -376,6 +376,18 @@ def note_unseen(source: Source) -> None:
     )
 
 
+def reported(source: Source) -> Iterator[Frame | Damaged]:
+    """Yield the frames of a source with progress, and report its damaged images."""
+    from vljepa_ros.sources import Damaged
+
+    problems = SourceProblems(source.start_ns)
+    for item in watched(source):
+        if isinstance(item, Damaged):
+            problems.damage(item)
+        yield item
+    problems.close()
+
+
 def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damaged]:
     """Yield frames and damaged images of a source, with a progress bar if stderr is a terminal.
 

@@ -29,6 +29,7 @@ COMMANDS = (
     'ask',
     'search',
     'check',
+    'report',
     'memory',
     'play',
     'data',
