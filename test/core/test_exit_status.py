@@ -25,6 +25,7 @@ def test_exit_statuses_follow_shell_and_supervisor_conventions() -> None:
         'OK': 0,
         'FAILED': 1,
         'BAD_INPUT': 2,
+        'UNDECIDED': 3,
         'TRANSIENT': 75,
         'CONFIGURATION': 78,
         'INTERRUPTED': 130,

@@ -37,6 +37,8 @@ def watched(
             text=True,
             cwd=ROOT,
             env=os.environ | {'OMP_NUM_THREADS': '1'},
+            # A job in the background inherits an ignored SIGINT.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             assert process.stdin is not None
