@@ -4,7 +4,7 @@
 SOURCE is a device (/dev/video0), an address (rtsp://..., http://...), a named pipe, '-' for the
 standard input, or a recording, which is played at its speed. Every text event is printed when it
 starts and when it ends. A question typed on the standard input is answered from what the camera
-shows now: `is the door open? | yes | no` (candidates after '|' are optional).
+shows now: `what is there? | a cat | a dog` (candidates after '|' are optional).
 
 Only the newest image waits for the model, so a slow machine skips images instead of falling
 behind. When the stream of a camera ends or stalls, it is connected again, and the time without
