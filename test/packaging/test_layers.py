@@ -33,6 +33,7 @@ LAYERS = (
     'query',
     'stream',
     'memory',
+    'view',
     'runtime',
     'model',
     'sources',

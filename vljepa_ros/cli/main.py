@@ -31,6 +31,7 @@ COMMANDS = (
     'check',
     'memory',
     'play',
+    'top',
     'data',
     'train',
     'calibrate',
