@@ -65,7 +65,7 @@ ARGUMENTS = {
     ),
     'view': (
         'none',
-        'foxglove or rviz: also start view_node with foxglove_bridge or RViz; node: view_node only',
+        'none; node: start view_node, too; foxglove, rviz: with foxglove_bridge or RViz',
     ),
     'autostart': ('true', 'false: stay unconfigured, for a lifecycle manager'),
     'use_sim_time': ('false', 'Take ROS time from /clock'),

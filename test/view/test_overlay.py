@@ -55,7 +55,15 @@ def test_two_texts_give_different_pixels() -> None:
 
 @pytest.mark.parametrize(
     'text',
-    ['x' * 100_000, '\x1b[31m\x00\n\r\t', '\u202eevil\u2066', '<b>&amp;', '🦾 🇦🇹', 'שלום', '\ud800'],
+    [
+        'x' * 100_000,
+        '\x1b[31m\x00\n\r\t',
+        '\u202eevil\u2066',
+        '<b>&amp;',
+        '🦾 🇦🇹',
+        'שלום',
+        '\ud800',
+    ],
 )
 def test_any_text_stays_inside_its_band(text: str) -> None:
     drawn = draw(GRAY, Overlay((Row(text, 0.5),)))

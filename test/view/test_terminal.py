@@ -29,9 +29,7 @@ def busy_state(text: str = 'the drawer is open') -> StackState:
         state.on_watch(f'{number:08x}', 0.5, 1.0)
         state.on_diagnostics(f'/vljepa/node{number}', 1, text, {}, 1.0)
         for stamp_ns in range(10):
-            state.on_event(
-                Event(stamp_ns, key, 's', stamp_ns, 0, 0, State.STARTED, text, 0.75)
-            )
+            state.on_event(Event(stamp_ns, key, 's', stamp_ns, 0, 0, State.STARTED, text, 0.75))
     return state
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Monitor of a running stack for `vljepa top`: collects its messages, shows them, asks questions."""
+"""Monitor of a running stack for `vljepa top`: its messages, a view of them, and questions."""
 
 from __future__ import annotations
 

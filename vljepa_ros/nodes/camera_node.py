@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.images import check_crop
 from vljepa_ros.nodes import parameters
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.camera import CameraRegion
@@ -26,6 +27,12 @@ class CameraNode(VljepaNode):
         return tuple(
             s for name in names if name.isidentifier() for s in parameters.camera_specs(name)
         )
+
+    def check_runtime(self, values: dict[str, Any]) -> None:
+        """Raise InputError if a new crop is invalid."""
+        for name, value in values.items():
+            if name.endswith('.crop'):
+                check_crop(value)
 
     def make_cameras(self) -> dict[str, CameraRegion]:
         """Declare the parameters of all cameras and return the cameras by name.

@@ -16,7 +16,6 @@ from typing import Any
 from std_msgs.msg import Header
 
 from vljepa_ros.core.errors import InputError, NoFrameError
-from vljepa_ros.core.images import check_crop
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.settings import check_prompts
 from vljepa_ros.core.types import Embedding, Frame, Image
@@ -303,9 +302,7 @@ class PerceptionNode(CameraNode):
 
     def check_runtime(self, values: dict[str, Any]) -> None:
         """Raise InputError if new prompts or crops are invalid."""
-        for name, value in values.items():
-            if name.endswith('.crop'):
-                check_crop(value)
+        super().check_runtime(values)
         if 'prompts' not in values:
             return
         prompts = tuple(values['prompts'] or ())

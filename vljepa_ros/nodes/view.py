@@ -47,10 +47,10 @@ class ViewNode(CameraNode):
 
     def __init__(self, pool: ModelPool | None = None, **options: Any) -> None:
         """Create the node; it needs no model."""
+        self._cameras: dict[str, CameraRegion] = {}  # declaring parameters applies their values
         super().__init__('view_node', pool, **options)
         self.thread = self.pool.thread('view')
         self.problems |= parameters.declare(self, self.camera_specs())
-        self._cameras: dict[str, CameraRegion] = {}
         self._topics: tuple[ImageTopic, ...] = ()
         self._subscribed: set[ImageTopic] = set()
         self._out: dict[str, Any] = {}  # publishers by topic name
