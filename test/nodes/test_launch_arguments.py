@@ -144,5 +144,5 @@ def test_the_topics_of_rviz_follow_the_namespace() -> None:
 def test_an_unknown_view_is_reported() -> None:
     for name in ('none', 'node', 'foxglove', 'rviz'):
         check_view(name)
-    with pytest.raises(InputError, match="view 'web' is unknown .*foxglove"):
+    with pytest.raises(InputError, match=r"view 'web' is unknown .*foxglove"):
         check_view('web')

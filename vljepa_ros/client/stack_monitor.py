@@ -21,12 +21,14 @@ from rclpy.exceptions import InvalidNamespaceException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.validate_namespace import validate_namespace
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from vljepa_ros.client.planner_client import Client
 from vljepa_ros.core.errors import InputError, VljepaError
+from vljepa_ros.core.text import quoted
 from vljepa_ros.core.types import Answer
 from vljepa_ros.nodes.stack_listener import StackListener
 from vljepa_ros.view import terminal
@@ -73,11 +75,15 @@ class StackMonitor:
         """
         self.namespace = '/' + namespace.strip('/')
         try:
+            validate_namespace(self.namespace)
             rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
             self._node = Node('vljepa_top', namespace=self.namespace)
-        except (InvalidNamespaceException, RuntimeError, ValueError) as error:
+        except InvalidNamespaceException as error:
+            reason = str(error).splitlines()[0]  # the others repeat the name
+            raise InputError(f"namespace '{quoted(namespace)}': {reason}") from error
+        except RuntimeError as error:  # the base class of RCLError, which rclpy does not export
             rclpy.try_shutdown()
-            raise InputError(f"namespace '{namespace}': {' '.join(str(error).split())}") from error
+            raise InputError(f'rclpy cannot be initialized: {error}') from error
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self._listener = StackListener(self._node, self._node.create_subscription)
