@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vljepa_ros.view.overlay import GREEN, Overlay, Row, ascii_text, content, draw, to_jpeg
+from vljepa_ros.view.overlay import GREEN, Overlay, OverlayRow, ascii_text, content, draw, to_jpeg
 from vljepa_ros.view.stack_state import StackState
 
 GRAY = np.full((480, 640, 3), 200, np.uint8)
@@ -27,29 +27,29 @@ def test_an_empty_overlay_leaves_the_image_as_it_is() -> None:
 
 def test_drawing_does_not_modify_the_input() -> None:
     before = GRAY.copy()
-    draw(GRAY, Overlay((Row('a cup', 0.5),)))
+    draw(GRAY, Overlay((OverlayRow('a cup', 0.5),)))
     assert np.array_equal(GRAY, before)
 
 
 def test_captions_are_drawn_at_the_bottom_and_watches_at_the_top() -> None:
-    assert changed_rows(draw(GRAY, Overlay(captions=(Row('a cup', 0.5),)))).min() >= 440
-    assert changed_rows(draw(GRAY, Overlay(watches=(Row('a cup', 0.5),)))).max() < 40
+    assert changed_rows(draw(GRAY, Overlay(captions=(OverlayRow('a cup', 0.5),)))).min() >= 440
+    assert changed_rows(draw(GRAY, Overlay(watches=(OverlayRow('a cup', 0.5),)))).max() < 40
 
 
 def test_the_band_below_a_text_is_darkened_to_forty_percent() -> None:
-    drawn = draw(GRAY, Overlay((Row('', 0.0),)))
+    drawn = draw(GRAY, Overlay((OverlayRow('', 0.0),)))
     assert drawn[-1, -1].tolist() == [80, 80, 80]
 
 
 def test_the_filled_part_of_a_bar_is_proportional_to_the_value() -> None:
-    half, full = (green_pixels(draw(GRAY, Overlay((Row('', v),)))) for v in (0.5, 1.0))
+    half, full = (green_pixels(draw(GRAY, Overlay((OverlayRow('', v),)))) for v in (0.5, 1.0))
     assert full > 300
     assert half / full == pytest.approx(0.5, abs=0.03)
-    assert green_pixels(draw(GRAY, Overlay((Row('', 0.0),)))) == 0
+    assert green_pixels(draw(GRAY, Overlay((OverlayRow('', 0.0),)))) == 0
 
 
 def test_two_texts_give_different_pixels() -> None:
-    first, second = (draw(GRAY, Overlay((Row(t, 0.5),))) for t in ('a cup', 'a mug'))
+    first, second = (draw(GRAY, Overlay((OverlayRow(t, 0.5),))) for t in ('a cup', 'a mug'))
     assert not np.array_equal(first, second)
 
 
@@ -66,7 +66,7 @@ def test_two_texts_give_different_pixels() -> None:
     ],
 )
 def test_any_text_stays_inside_its_band(text: str) -> None:
-    drawn = draw(GRAY, Overlay((Row(text, 0.5),)))
+    drawn = draw(GRAY, Overlay((OverlayRow(text, 0.5),)))
     assert changed_rows(drawn).min() >= 440
     assert drawn.shape == GRAY.shape and drawn.dtype == np.uint8
 
@@ -74,7 +74,7 @@ def test_any_text_stays_inside_its_band(text: str) -> None:
 @pytest.mark.parametrize('size', [(1, 1), (8, 8), (30, 2000), (2000, 30), (1080, 1920)])
 def test_images_of_any_size_keep_their_size(size: tuple[int, int]) -> None:
     image = np.zeros((*size, 3), np.uint8)
-    rows = tuple(Row('a long text about a cup', 0.5) for _ in range(4))
+    rows = tuple(OverlayRow('a long text about a cup', 0.5) for _ in range(4))
     assert draw(image, Overlay(rows, rows, 'status')).shape == image.shape
 
 
@@ -103,7 +103,7 @@ def state_of_two_cameras() -> StackState:
 
 def test_the_overlay_of_a_camera_has_its_own_texts_only() -> None:
     state = state_of_two_cameras()
-    assert content(state, 'front', 1.5).captions == (Row('a cup', 0.5),)
+    assert content(state, 'front', 1.5).captions == (OverlayRow('a cup', 0.5),)
     assert content(state, 'rear', 1.5).captions == ()
 
 
@@ -115,8 +115,3 @@ def test_a_withheld_text_is_reported() -> None:
     state = state_of_two_cameras()
     state.stream('rear', '').withheld = True
     assert [row.text for row in content(state, 'rear', 1.5).captions] == ['(text withheld)']
-
-
-def test_lines_of_annotations_have_the_values() -> None:
-    found = Overlay((Row('a cup', 0.5),), (Row('the door is open', 0.25),), '5 ms')
-    assert found.texts() == ['5 ms', 'the door is open (0.25)', 'a cup (0.50)']

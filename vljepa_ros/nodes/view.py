@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""view_node: overlay images, annotations, markers and scalars of a running stack, for viewers.
+"""view_node: overlay images, markers and scalars of a running stack, for viewers.
 
 An overlay is drawn only while it has a subscriber: otherwise the node does not subscribe to the
 images. Drawing runs in a thread of its own, which always takes the newest image.
@@ -28,7 +28,6 @@ from vljepa_ros.view import overlay
 
 SCALARS = ('change_score', 'confidence', 'unfamiliar', 'latency')
 MAX_GAP_NS = 1_000_000_000
-FONT_PX, LINE_PX = 14.0, 20.0
 TEXT_M, DISTANCE_M = 0.1, 1.0  # height of a marker's letters, and its distance from the camera
 
 
@@ -63,14 +62,11 @@ class ViewNode(CameraNode):
         self._topics = topics_of(tuple(self._cameras.values()), MAX_GAP_NS)
         self._quality = int(self.values()['jpeg_quality'])
         self._markers = optional_type('visualization_msgs', 'MarkerArray')
-        self._annotations = optional_type('foxglove_msgs', 'ImageAnnotations')
         for name in self._cameras:
             self._add(Image, self._name('view', name, 'overlay'), qos.STREAM)
             self._add(CompressedImage, self._name('view', name, 'overlay/compressed'), qos.STREAM)
             for scalar in SCALARS:
                 self._add(Float32, self._name('view', name, scalar), qos.STREAM)
-            if self._annotations:
-                self._add(self._annotations, self._name('view', name, 'annotations'), qos.STREAM)
         self._add(Float32, 'view/watch_score', qos.STREAM)
         self._add(Int64, 'view/dropped_frames', qos.STREAM)
         if self._markers:
@@ -209,24 +205,6 @@ class ViewNode(CameraNode):
         for scalar, value in zip(SCALARS, values):
             name = self._name('view', message.source, scalar)
             self._out[name].publish(Float32(data=value))
-        name = self._name('view', message.source, 'annotations')
-        if name in self._out and self._has_subscriber(name):
-            self._out[name].publish(self._annotation(message))
-
-    def _annotation(self, message: SemanticEmbedding) -> Any:
-        """Return the texts of a camera as annotations of its images."""
-        assert self._listener is not None
-        rows = overlay.content(self._listener.state, message.source, time.monotonic()).texts()
-        found = self._annotations()
-        kind = optional_type('foxglove_msgs', 'TextAnnotation')
-        for number, text in enumerate(rows):
-            line = kind(timestamp=message.header.stamp, text=text, font_size=FONT_PX)
-            line.position.x, line.position.y = 4.0, LINE_PX * (number + 1)
-            for color, shade in ((line.text_color, 1.0), (line.background_color, 0.0)):
-                color.r = color.g = color.b = shade
-            line.text_color.a, line.background_color.a = 1.0, 0.6
-            found.texts.append(line)
-        return found
 
     def _on_event(self, message: TextEvent) -> None:
         self._frame_ids[message.source] = message.header.frame_id

@@ -26,7 +26,7 @@ SCALE_HEIGHT = 480  # image height in pixels at which a text row has 22 pixels
 
 
 @dataclass(frozen=True)
-class Row:
+class OverlayRow:
     """One text with a bar: `value` (confidence or score) in 0..1."""
 
     text: str
@@ -37,15 +37,9 @@ class Row:
 class Overlay:
     """Content of an overlay: rows of captions (bottom), rows of watches and a status (top)."""
 
-    captions: tuple[Row, ...] = ()
-    watches: tuple[Row, ...] = ()
+    captions: tuple[OverlayRow, ...] = ()
+    watches: tuple[OverlayRow, ...] = ()
     status: str = ''
-
-    def texts(self) -> list[str]:
-        """Return all texts as lines, with the values of captions and watches."""
-        rows = (*self.watches, *self.captions)
-        lines = [f'{row.text} ({row.value:.2f})' for row in rows]
-        return [self.status, *lines] if self.status else lines
 
 
 def content(state: StackState, source: str, now_s: float) -> Overlay:
@@ -58,11 +52,13 @@ def content(state: StackState, source: str, now_s: float) -> Overlay:
     """
     streams = [s for key, s in state.streams.items() if key[0] == source]
     captions = [
-        Row(f'{s.prompt} {text}'.strip() if len(streams) > 1 else text, s.confidence)
+        OverlayRow(f'{s.prompt} {text}'.strip() if len(streams) > 1 else text, s.confidence)
         for s in streams
         if (text := WITHHELD if s.withheld else s.text)
     ]
-    watches = [Row(w.condition or f'watch {goal}', w.score) for goal, w in state.watches.items()]
+    watches = [
+        OverlayRow(w.condition or f'watch {goal}', w.score) for goal, w in state.watches.items()
+    ]
     status = ''
     if streams:
         latency_ms = max(s.latency_s for s in streams) * 1000
@@ -75,7 +71,7 @@ def content(state: StackState, source: str, now_s: float) -> Overlay:
 def draw(image: Image, overlay: Overlay) -> Image:
     """Return a copy of an image with the overlay; the input is not modified."""
     found = np.ascontiguousarray(image).copy()
-    top = (Row(overlay.status, -1.0),) if overlay.status else ()
+    top = (OverlayRow(overlay.status, -1.0),) if overlay.status else ()
     _draw_block(found, (*top, *overlay.watches), at_bottom=False)
     _draw_block(found, overlay.captions, at_bottom=True)
     return found
@@ -95,7 +91,7 @@ def ascii_text(text: str) -> str:
     return kept.encode('ascii', 'replace').decode()
 
 
-def _draw_block(image: Image, rows: tuple[Row, ...], at_bottom: bool) -> None:
+def _draw_block(image: Image, rows: tuple[OverlayRow, ...], at_bottom: bool) -> None:
     """Draw rows with bars on a darkened band at the top or bottom of an image, in place."""
     height, width = image.shape[:2]
     step = max(9, round(22 * height / SCALE_HEIGHT))
