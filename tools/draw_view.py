@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import time
 from pathlib import Path
 
@@ -68,7 +69,10 @@ def main() -> None:
     )
     console = Console(record=True, width=80, highlight=False, markup=False, file=io.StringIO())
     console.print(Text('\n').join(terminal.lines(state, '/vljepa', now_s, [answer], '')))
-    console.save_svg(str(ASSETS / 'top.svg'), title='vljepa top')
+    picture = console.export_svg(title='vljepa top')
+    # The page must not load fonts from the network; the next font of the list is used.
+    picture = re.sub(r'@font-face \{.*?\}', '', picture, flags=re.DOTALL)
+    (ASSETS / 'top.svg').write_text(picture)
 
 
 if __name__ == '__main__':
