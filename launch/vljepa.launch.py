@@ -26,7 +26,13 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from vljepa_ros.cli.ros_environment import MALLOC, shared_memory_profile
-from vljepa_ros.nodes.launch_arguments import boolean, override_file, overrides
+from vljepa_ros.nodes.launch_arguments import (
+    boolean,
+    check_view,
+    override_file,
+    overrides,
+    view_remappings,
+)
 from vljepa_ros.runtime.restart_policy import RestartPolicy
 
 SHARE = Path(get_package_share_directory('vljepa_ros'))
@@ -57,6 +63,10 @@ ARGUMENTS = {
         'false',
         'true: one process with one copy of the weights; false: four processes',
     ),
+    'view': (
+        'none',
+        'none; node: start view_node, too; foxglove, rviz: with foxglove_bridge or RViz',
+    ),
     'autostart': ('true', 'false: stay unconfigured, for a lifecycle manager'),
     'use_sim_time': ('false', 'Take ROS time from /clock'),
     'log_level': ('info', 'debug, info, warn, error or fatal'),
@@ -83,6 +93,9 @@ def nodes(context):
     over = override_file(overrides(values, caller))
     files = [values['params_file'], str(over)]
     executables = ('stack',) if boolean('composed', values['composed']) else NODES
+    viewers = view(values['view'], values['namespace'])
+    if values['view'] != 'none':
+        executables = (*executables, 'view_node')
     scope = dict(context.launch_configurations), dict(context.environment)
     forget = OnShutdown(on_shutdown=lambda *_: over.unlink(missing_ok=True))
 
@@ -102,7 +115,25 @@ def nodes(context):
         for executable in executables
         for action in supervised(partial(node, executable), RestartPolicy(), scope)
     ]
-    return [*started, RegisterEventHandler(forget)]
+    return [*started, *viewers, RegisterEventHandler(forget)]
+
+
+def view(name, namespace):
+    """Return the actions that start a viewer: none, node (view_node only), foxglove or rviz."""
+    check_view(name)
+    if name == 'foxglove':
+        return [Node(package='foxglove_bridge', executable='foxglove_bridge', output='screen')]
+    if name == 'rviz':
+        return [
+            Node(
+                package='rviz2',
+                executable='rviz2',
+                arguments=['-d', str(SHARE / 'config' / 'vljepa.rviz')],
+                remappings=view_remappings(SHARE / 'config' / 'vljepa.rviz', namespace),
+                output='screen',
+            )
+        ]
+    return []
 
 
 def supervised(make, policy, scope):

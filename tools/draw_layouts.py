@@ -74,7 +74,11 @@ def rviz() -> str:
     return svg(
         [
             ((0, 0, left, HEIGHT - bottom), f'{panels[0]} (panel)', names),
-            ((left, 0, WIDTH - left, HEIGHT - bottom), displays[0]['Name'], ['the camera image']),
+            (
+                (left, 0, WIDTH - left, HEIGHT - bottom),
+                displays[0]['Name'],
+                ['the overlay image of view_node'],
+            ),
             ((0, HEIGHT - bottom, WIDTH, bottom), f'{panels[1]} (panel)', []),
         ]
     )

@@ -8,7 +8,14 @@ import pytest
 import yaml
 
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.nodes.launch_arguments import EVERY_NODE, override_file, overrides, resolve
+from vljepa_ros.nodes.launch_arguments import (
+    EVERY_NODE,
+    check_view,
+    override_file,
+    overrides,
+    resolve,
+    view_remappings,
+)
 
 
 def test_empty_arguments_override_no_parameter() -> None:
@@ -110,8 +117,32 @@ def test_the_foxglove_layout_places_each_panel_that_it_configures() -> None:
     assert sorted(panels(found['layout'])) == sorted(found['configById'])
 
 
-def test_the_rviz_configuration_shows_the_camera() -> None:
+VIEW_TOPICS = {
+    '/vljepa/view/camera/overlay': 'rviz_default_plugins/Image',
+    '/vljepa/view/markers': 'rviz_default_plugins/MarkerArray',
+}
+
+
+def test_the_rviz_configuration_shows_overlay_and_markers() -> None:
     found = yaml.safe_load((ROOT / 'config' / 'vljepa.rviz').read_text())
-    [display] = found['Visualization Manager']['Displays']
-    assert display['Class'] == 'rviz_default_plugins/Image'
-    assert display['Topic']['Reliability Policy'] == 'Best Effort'  # as sensors publish
+    displays = found['Visualization Manager']['Displays']
+    assert {d['Topic']['Value']: d['Class'] for d in displays} == VIEW_TOPICS
+    assert found['Panels'][1]['SyncSource'] == displays[0]['Name']
+
+
+def test_the_topics_of_rviz_follow_the_namespace() -> None:
+    file = ROOT / 'config' / 'vljepa.rviz'
+    assert view_remappings(file, 'vljepa') == []
+    assert dict(view_remappings(file, '/robot/a')) == {
+        topic: topic.replace('/vljepa', '/robot/a') for topic in VIEW_TOPICS
+    }
+    assert dict(view_remappings(file, '')) == {
+        topic: topic.replace('/vljepa', '') for topic in VIEW_TOPICS
+    }
+
+
+def test_an_unknown_view_is_reported() -> None:
+    for name in ('none', 'node', 'foxglove', 'rviz'):
+        check_view(name)
+    with pytest.raises(InputError, match=r"view 'web' is unknown .*foxglove"):
+        check_view('web')

@@ -26,6 +26,7 @@ from vljepa_ros.nodes.change_detection import ChangeDetectionNode
 from vljepa_ros.nodes.decoder import DecoderNode
 from vljepa_ros.nodes.perception import PerceptionNode
 from vljepa_ros.nodes.query import QueryNode
+from vljepa_ros.nodes.view import ViewNode
 
 ROOT = Path(__file__).parents[2]
 KINDS: dict[str, Any] = {
@@ -33,6 +34,7 @@ KINDS: dict[str, Any] = {
     'change_detection_node': ChangeDetectionNode,
     'decoder_node': DecoderNode,
     'query_node': QueryNode,
+    'view_node': ViewNode,
 }
 
 
@@ -55,7 +57,7 @@ def test_the_parameter_file_is_generated_from_the_declarations() -> None:
 def test_the_parameter_file_lists_every_parameter_with_its_default(name: str) -> None:
     file = yaml.safe_load((ROOT / 'config' / 'vljepa.yaml').read_text())
     specs = parameters.TABLE[name]
-    if name == 'perception_node':
+    if name in ('perception_node', 'view_node'):
         specs = (*specs, *parameters.camera_specs('camera'))
     defaults = {spec.name: spec.default for spec in specs}
     if name in ('decoder_node', 'query_node'):

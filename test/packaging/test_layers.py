@@ -34,6 +34,7 @@ LAYERS = (
     'query',
     'stream',
     'memory',
+    'view',
     'runtime',
     'model',
     'sources',

@@ -32,6 +32,7 @@ COMMANDS = (
     'report',
     'memory',
     'play',
+    'top',
     'data',
     'train',
     'calibrate',

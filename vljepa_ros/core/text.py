@@ -29,6 +29,15 @@ def quoted(text: str, limit: int = SHOWN_CHARACTERS) -> str:
     return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
 
 
+def plain_line(text: str) -> str:
+    """Return a text as one line that is safe in a terminal, an image or a marker.
+
+    Control characters (escape sequences, line breaks) and invisible format characters (such as
+    those that reverse the direction of the text) become spaces; runs of spaces become one.
+    """
+    return ' '.join(''.join(c if c.isprintable() else ' ' for c in text).split())
+
+
 def shown(value: object) -> str:
     """Return the repr of a value of a wrong type in one line, shortened, for an error message."""
     text = ' '.join(repr(value).split())

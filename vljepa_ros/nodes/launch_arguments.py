@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from vljepa_ros.core.images import TRANSPORTS
 # occurrence, not by specificity, and the last one wins. This key matches every node and is used
 # nowhere else.
 EVERY_NODE = '/**/*'
+VIEWS = ('none', 'node', 'foxglove', 'rviz')
 
 
 def overrides(arguments: Mapping[str, str], caller_namespace: str = '') -> dict[str, Any]:
@@ -96,6 +98,24 @@ def boolean(name: str, text: str) -> bool:
     if text.lower() not in ('true', 'false'):
         raise InputError(f"{name} '{text}' is neither true nor false")
     return text.lower() == 'true'
+
+
+def check_view(name: str) -> None:
+    """Raise InputError if a value of the launch argument `view` is unknown."""
+    if name not in VIEWS:
+        raise InputError(f"view '{name}' is unknown (known: {', '.join(VIEWS)})")
+
+
+def view_remappings(file: Path, namespace: str) -> list[tuple[str, str]]:
+    """Return remappings of the stack's topics in an RViz configuration to another namespace.
+
+    Args:
+        file: Configuration with topics in the namespace `/vljepa`.
+        namespace: Namespace of the stack.
+    """
+    topics = sorted(set(re.findall(r'/vljepa(/[\w/]+)', file.read_text())))
+    space = f'/{namespace.strip("/")}' if namespace.strip('/') else ''
+    return [(f'/vljepa{topic}', f'{space}{topic}') for topic in topics if space != '/vljepa']
 
 
 def override_file(values: Mapping[str, Any]) -> Path:

@@ -225,6 +225,13 @@ def query() -> NoReturn:
     leave(run([QueryNode]))
 
 
+def view() -> NoReturn:
+    """Run view_node until a signal, then exit the process."""
+    from vljepa_ros.nodes.view import ViewNode
+
+    leave(run([ViewNode]))
+
+
 def stack() -> NoReturn:
     """Run all four nodes in this process until a signal, then exit the process."""
     from vljepa_ros.nodes.stack import factories

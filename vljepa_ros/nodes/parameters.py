@@ -131,10 +131,7 @@ SERVICES = (
         10_000,
     ),
 )
-PERCEPTION = (
-    *COMMON,
-    *MODEL,
-    *SERVICES,
+CAMERAS = (
     Spec(
         'cameras',
         [DEFAULT_CAMERA],
@@ -146,6 +143,12 @@ PERCEPTION = (
         'Image transport of all cameras (empty: the transport of each camera)',
         choices=('', *TRANSPORTS),
     ),
+)
+PERCEPTION = (
+    *COMMON,
+    *MODEL,
+    *SERVICES,
+    *CAMERAS,
     Spec(
         'prompts',
         list(_SIGHT.prompts),
@@ -239,6 +242,18 @@ CHANGE_DETECTION = (
     ),
 )
 DECODER = (*COMMON, *MODEL)
+VIEW = (
+    *COMMON,
+    *CAMERAS,
+    Spec(
+        'jpeg_quality',
+        85,
+        'JPEG quality of the compressed overlay images',
+        1,
+        100,
+        runtime=True,
+    ),
+)
 QUERY = (
     *COMMON,
     *MODEL,
@@ -303,6 +318,7 @@ TABLE: dict[str, tuple[Spec, ...]] = {
     'change_detection_node': CHANGE_DETECTION,
     'decoder_node': DECODER,
     'query_node': QUERY,
+    'view_node': VIEW,
 }
 
 

@@ -16,15 +16,14 @@ from typing import Any
 from std_msgs.msg import Header
 
 from vljepa_ros.core.errors import InputError, NoFrameError
-from vljepa_ros.core.images import check_crop
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.settings import check_prompts
 from vljepa_ros.core.types import Embedding, Frame, Image
 from vljepa_ros.memory.frame_store import FrameStore
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.nodes import conversions, parameters, qos
-from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.camera import CameraRegion
+from vljepa_ros.nodes.camera_node import CameraNode
 from vljepa_ros.nodes.image_topic import ImageTopic, PendingImage
 from vljepa_ros.nodes.model_requests import LOOK_BACK_S
 from vljepa_ros.nodes.video_topic import topics_of
@@ -33,7 +32,7 @@ from vljepa_ros.srv import Predict
 from vljepa_ros.stream.perceiver import Perceiver, Prediction, Steps
 
 
-class PerceptionNode(VljepaNode):
+class PerceptionNode(CameraNode):
     """Lifecycle node that runs the vision side of the model on cameras and serves `predict`."""
 
     specs = parameters.PERCEPTION
@@ -48,7 +47,7 @@ class PerceptionNode(VljepaNode):
         self._frame_store: FrameStore | None = None
         self._changes: Any = None
         self._counters: dict[str, int] = {}  # written by the model thread, replaced as a whole
-        self.problems |= parameters.declare(self, self._camera_specs())
+        self.problems |= parameters.declare(self, self.camera_specs())
         depth = self.get_parameter('service_depth').value
         self.create_service(  # type: ignore[misc]  # rclpy awaits the callback
             Predict,
@@ -67,15 +66,11 @@ class PerceptionNode(VljepaNode):
     def setup(self) -> None:
         """Create the Perceiver, the cameras and the publishers."""
         self._frame_store = self.storage
-        names = self._declare_cameras()
+        self._cameras = self.make_cameras()
         values = self.values()
         settings = parameters.perception_settings(values)
         self._perceiver = Perceiver(self.lease.half, settings, self._frame_store)
         self._rate_hz = settings.rate or self.lease.facts.rate_hz
-        camera_values = parameters.values_of(self, self._camera_specs())
-        if values['image_transport']:
-            camera_values |= {f'{n}.transport': values['image_transport'] for n in names}
-        self._cameras = {name: CameraRegion(name, camera_values) for name in names}
         self._topics = topics_of(
             tuple(self._cameras.values()), settings.max_gap_ns, self.resolve_topic_name
         )
@@ -309,9 +304,7 @@ class PerceptionNode(VljepaNode):
 
     def check_runtime(self, values: dict[str, Any]) -> None:
         """Raise InputError if new prompts or crops are invalid."""
-        for name, value in values.items():
-            if name.endswith('.crop'):
-                check_crop(value)
+        super().check_runtime(values)
         if 'prompts' not in values:
             return
         prompts = tuple(values['prompts'] or ())
@@ -348,33 +341,3 @@ class PerceptionNode(VljepaNode):
                 self.lease.facts, self._perceiver.prompts, self._cameras, self._rate_hz
             )
         )
-
-    # Parameters of cameras.
-
-    def all_specs(self) -> tuple[parameters.Spec, ...]:
-        """Return the declarations of the parameters of the node and of each camera."""
-        return (*self.specs, *self._camera_specs())
-
-    def _camera_specs(self) -> tuple[parameters.Spec, ...]:
-        if not self.has_parameter('cameras'):
-            return ()
-        names = self.get_parameter('cameras').value or ()
-        return tuple(
-            s for name in names if name.isidentifier() for s in parameters.camera_specs(name)
-        )
-
-    def _declare_cameras(self) -> tuple[str, ...]:
-        """Declare the parameters of all cameras and return the names of the cameras.
-
-        The parameter `cameras` may have changed since the node was created.
-
-        Raises:
-            InputError: A name or a parameter value is invalid.
-        """
-        names = parameters.check_cameras(list(self.get_parameter('cameras').value or ()))
-        for problem in parameters.declare(self, self._camera_specs()).values():
-            raise InputError(problem)
-        given = getattr(self, '_parameter_overrides', {})
-        self.condition('cameras', parameters.unnamed_cameras(given, names))
-        parameters.check(self._camera_specs(), parameters.values_of(self, self._camera_specs()))
-        return names

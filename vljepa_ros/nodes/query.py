@@ -50,6 +50,7 @@ GRACE_S = 0.5  # time added to a timeout for the transport of the response
 LOOK_AGAIN_S = 0.05  # polling period while `predict` is not available
 # Error codes and messages of a Watch that ends without firing.
 DEACTIVATED = (ErrorCode.INACTIVE, 'query_node was deactivated')
+SHOWN_WATCHES = 10  # conditions in the diagnostics
 TIMEOUT = (ErrorCode.TIMEOUT, 'the condition was not met before the timeout')
 TIMEOUT_WITHOUT_CLOCK = (
     ErrorCode.TIMEOUT,
@@ -210,7 +211,11 @@ class QueryNode(VljepaNode):
 
     def describe(self) -> dict[str, str]:
         """Return counters of the memory, watches and message queue for the diagnostics."""
-        return {
+        watches = {
+            f'watch {bytes(watched.goal.goal_id.uuid).hex()[:8]}': watched.condition.text
+            for watched in tuple(self._watched)[:SHOWN_WATCHES]
+        }
+        return watches | {
             'stored sources': ', '.join(self._sources),
             'stored bytes': f'{self._stored_bytes:,}',
             'bytes of the file and its log': f'{self._file_bytes:,}',
