@@ -16,8 +16,7 @@ import time
 from pathlib import Path
 
 import cv2
-from rich.console import Console
-from rich.text import Text
+from rich.console import Console, Group
 
 from vljepa_ros.core.types import Image
 from vljepa_ros.model.registry import load
@@ -68,7 +67,7 @@ def main() -> None:
         cv2.imencode('.png', cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))[1].tobytes()
     )
     console = Console(record=True, width=80, highlight=False, markup=False, file=io.StringIO())
-    console.print(Text('\n').join(terminal.lines(state, '/vljepa', now_s, [answer], '')))
+    console.print(Group(*terminal.lines(state, '/vljepa', now_s, [answer], '')))
     picture = console.export_svg(title='vljepa top')
     # The page must not load fonts from the network; the next font of the list is used.
     picture = re.sub(r'@font-face \{.*?\}', '', picture, flags=re.DOTALL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
 from rich.text import Text
 
 from vljepa_ros.core.types import Event, State, StreamKey
@@ -16,7 +16,7 @@ def screen(found: list[Text], width: int = 80, color: bool = False) -> str:
     """Render lines as a terminal of a width shows them."""
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=color, highlight=False, markup=False)
-    console.print(Text('\n').join(found), no_wrap=True, overflow='ellipsis')
+    console.print(Group(*found))
     return file.getvalue()
 
 
@@ -35,7 +35,9 @@ def busy_state(text: str = 'the drawer is open') -> StackState:
 
 @pytest.mark.parametrize('height', [24, 40])
 def test_a_busy_stack_fits_the_terminal(height: int) -> None:
-    found = lines(busy_state(), '/vljepa', 1.0, ['a? yes (0.9)'] * 9, 'Is the', height)
+    found = lines(
+        busy_state('a long text ' * 20), '/vljepa', 1.0, ['a? yes (0.9)'] * 9, 'Is the', height
+    )
     assert len(found) == height
     shown = screen(found).splitlines()
     assert len(shown) == height and max(map(len, shown)) <= 80

@@ -22,7 +22,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.validate_namespace import validate_namespace
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -139,7 +139,7 @@ class StackMonitor:
                 self._collect_answers()
                 self._listener.state.forget_silent(time.monotonic())
                 found = self._lines(prompt.typed if reads else None, console.height)
-                live.update(Text('\n').join(found), refresh=True)
+                live.update(Group(*found), refresh=True)  # each line is cut, not wrapped
 
     def ask(self, line: str) -> None:
         """Send a question to query_node; candidates follow after '|', a camera before ':'."""

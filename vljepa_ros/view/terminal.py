@@ -16,7 +16,7 @@ STYLES = ('green', 'yellow', 'red', 'dim')  # by diagnostic level
 LEVELS = ('OK', 'WARN', 'ERROR', 'STALE')
 MOST_STREAMS, MOST_WATCHES, MOST_ANSWERS = 5, 3, 3
 SYSTEM_TIME_NS = 10**17  # larger stamps are times of the system clock, not of a simulation
-HINT = 'Type a question and press Enter; answers to choose from follow after |. Ctrl-C: quit'
+HINT = 'Type a question, press Enter; candidates follow after |. Ctrl-C: quit'
 
 
 def lines(
