@@ -342,7 +342,8 @@ def test_an_rtsp_camera_that_stalls_is_connected_again() -> None:
         taken.until_color('red')
         server.freeze()
         taken.until(lambda: bool(taken.notices))
-        assert 'the stream stalled: no packet for 1 s' in taken.notices[0]
+        # A frozen server may still send a few packets, too few for an image.
+        assert 'for 1 s' in taken.notices[0] and 'connecting again' in taken.notices[0]
         server.go_on()
         taken.until(lambda: bool(taken.gaps))
         assert taken.gaps[0].number == 1

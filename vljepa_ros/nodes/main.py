@@ -42,6 +42,7 @@ SIGNALS = {signal.SIGINT: ExitStatus.INTERRUPTED, signal.SIGTERM: ExitStatus.TER
 INVALID_ARGUMENTS = (RuntimeError, NameValidationException)
 RCL_SOURCE = re.compile(r', at [^,\s]*\.c(pp)?:\d+')
 Factory = Callable[..., VljepaNode]
+IN_USE: list[Spinner] = []  # not to be collected as garbage before the process exits
 
 
 class Spinner:
@@ -156,7 +157,9 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
         while not stop.wait(LOOK_AGAIN_S):
             pass  # a signal that another thread receives does not end the wait
         unfinished = _stop(spinners, pool)
-    if not unfinished:  # a thread that runs the model cannot be ended and still uses its node
+    if unfinished:  # a thread that runs the model cannot be ended and still uses its node
+        IN_USE.extend(spinners)
+    else:
         for spinner in spinners:
             spinner.executor.shutdown(timeout_sec=0.5)
             spinner.node.destroy_node()
